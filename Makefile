@@ -1,0 +1,61 @@
+# StudyAI's streaming chat. `make` alone shows what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+.DEFAULT_GOAL := help
+.PHONY: help run test setup proto check-protos lint format types pytest lock clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+run: $(VENV)/run.stamp ## Set up and run the service; without an API key on the embedded local model
+	@$(BIN)/python deploy/up.py
+
+test: setup lint types check-protos pytest ## Set up and pass every check
+
+setup: $(VENV)/dev.stamp ## Set up everything that the checks need
+	@scripts/system_packages.sh
+
+lint: $(VENV)/dev.stamp ## Style, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/dev.stamp ## Put code and protos into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+types: $(VENV)/dev.stamp ## Check the types
+	$(BIN)/mypy
+
+pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+proto: $(VENV)/dev.stamp ## Write generated/ anew from protos/
+	scripts/generate_protos.sh generated
+
+check-protos: $(VENV)/dev.stamp ## Fail on drift, lint, format and breaking changes of the contract
+	scripts/check_protos.sh
+
+lock: $(VENV)/run.stamp ## Resolve the dependencies anew into requirements/
+	scripts/lock.sh
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/node/node_modules
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing what the service needs into $(VENV) (once, about a minute) …"
+	@$(PIP) --require-hashes -r requirements/run.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.lock $(VENV)/run.stamp
+	@echo "Installing what the checks need …"
+	@$(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@

@@ -1,0 +1,135 @@
+"""OpenAI's Chat Completions wire, as plain data: the request's body out, the stream's chunks in. Pure.
+
+The chunks are read here and not by the SDK, because servers that call themselves compatible send everything: empty
+choices, no usage, error objects in the middle, halves of a surrogate pair. Source: OpenAI API reference, "Create chat
+completion" and "The chat completion chunk object".
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine_grpc.errors import EngineError, Reason
+from engine_grpc.model import FinishReason, Usage
+
+if TYPE_CHECKING:
+    from engine_grpc.model import Prompt
+
+DONE = b"[DONE]"
+
+
+def request_body(prompt: Prompt, image_detail: str, options: dict[str, object]) -> bytes:
+    """Returns the JSON body that asks for `prompt` as a stream; `options` are added as they are."""
+    picture = prompt.picture
+    url = f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode('ascii')}"
+    parts: list[dict[str, object]] = [{"type": "text", "text": text} for text in prompt.texts]
+    parts.append({"type": "image_url", "image_url": {"url": url, "detail": image_detail}})
+    messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": parts}]
+    stream = {"stream": True, "stream_options": {"include_usage": True}}
+    return json.dumps({**options, **stream, "messages": messages}).encode("ascii")
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What one event of the stream says."""
+
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+def parse_chunk(data: bytes) -> Chunk:
+    """Returns what an event says.
+
+    Raises:
+        EngineError: UPSTREAM_PROTOCOL when it cannot be understood; another UPSTREAM reason when it is an error object.
+    """
+    try:
+        # Decoded by hand: json.loads guesses at UTF-16 and tolerates what is not UTF-8.
+        message = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise EngineError(Reason.UPSTREAM_PROTOCOL) from None
+    if not isinstance(message, dict):
+        raise EngineError(Reason.UPSTREAM_PROTOCOL)
+    if message.get("error"):
+        raise EngineError(_error_reason(message["error"]))
+    chunk = Chunk(usage=_usage(message.get("usage")))
+    choices = message.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        chunk.text = _text(choices[0].get("delta"))
+        chunk.finish_reason = _finish_reason(choices[0].get("finish_reason"))
+    return chunk
+
+
+def _text(delta: Any) -> str:
+    """The delta's text; a refusal is what the model says, so it is text too."""
+    if not isinstance(delta, dict):
+        return ""
+    text = delta.get("content") or delta.get("refusal") or ""
+    if not isinstance(text, str):
+        raise EngineError(Reason.UPSTREAM_PROTOCOL)
+    return text
+
+
+def _finish_reason(value: Any) -> FinishReason | None:
+    if not value:
+        return None
+    known = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
+    return known.get(str(value), FinishReason.STOP)
+
+
+def _usage(value: Any) -> Usage | None:
+    """The usage report, or None where it is missing or makes no sense."""
+    if not isinstance(value, dict):
+        return None
+    prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    total = _count(value.get("total_tokens"))
+    return Usage(prompt, completion, prompt + completion if total is None else total)
+
+
+def _count(value: Any) -> int | None:
+    """`value` if it is a count of tokens that fits the contract's uint32, its sum with another included."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
+def _error_reason(error: Any) -> Reason:
+    """What an error object in the stream means; providers name it by `code` or by `type`."""
+    names = {str(error.get(key)) for key in ("code", "type", "status")} if isinstance(error, dict) else set()
+    if names & {"rate_limit_exceeded", "rate_limit_error", "429", "insufficient_quota"}:
+        return Reason.UPSTREAM_RATE_LIMITED
+    if names & {"invalid_api_key", "authentication_error", "permission_error", "401", "403"}:
+        return Reason.UPSTREAM_AUTH
+    if names & {"invalid_request_error", "content_policy_violation", "content_filter", "400", "422"}:
+        return Reason.UPSTREAM_REJECTED
+    return Reason.UPSTREAM_UNAVAILABLE
+
+
+class TextJoiner:
+    """Keeps text valid Unicode: joins a surrogate pair whose halves came in two chunks, replaces a lone half."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def add(self, text: str) -> str:
+        """Returns the text that is ready, the half kept from before first."""
+        if not self._half and text.isascii():
+            return text
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return _scalar(text)
+
+    def flush(self) -> str:
+        """Returns what is left at the end: a replacement character for a half that never met its other."""
+        half, self._half = self._half, ""
+        return _scalar(half)
+
+
+def _scalar(text: str) -> str:
+    """`text` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,72 @@
+"""What a student may ask: the rules for each field, checked once, before anything else is done."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from engine_grpc.errors import EngineError, Reason
+
+MAX_PROMPT_CHARACTERS = 4_000
+MAX_SUBJECT_CHARACTERS = 64
+MAX_IMAGE_BYTES = 3 * 1024 * 1024
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question that keeps the rules of `ImageQuestion` in chat.proto."""
+
+    image: bytes
+    prompt: str
+    subject: str
+    session_id: str
+    """Empty: a new session."""
+    student_id: str
+
+    @classmethod
+    def checked(cls, *, image: bytes, prompt: str, subject: str, session_id: str, student_id: str) -> Question:
+        """Trims, fills in defaults and checks.
+
+        Raises:
+            EngineError: INVALID_REQUEST or PAYLOAD_TOO_LARGE, naming the field.
+        """
+        return cls(
+            image=_checked_image(image),
+            prompt=_checked_prompt(prompt.strip()),
+            subject=_checked_subject(subject.strip()) or "general",
+            session_id=_checked_id("session_id", session_id),
+            student_id=_checked_id("student_id", student_id) or "anonymous",
+        )
+
+
+def _invalid(field: str, message: str) -> EngineError:
+    return EngineError(Reason.INVALID_REQUEST, message, field=f"question.{field}")
+
+
+def _checked_image(image: bytes) -> bytes:
+    if not image:
+        raise _invalid("image", "A picture is required.")
+    if len(image) > MAX_IMAGE_BYTES:
+        raise EngineError(Reason.PAYLOAD_TOO_LARGE, "The picture may have at most 3 MiB.", field="question.image")
+    return image
+
+
+def _checked_prompt(prompt: str) -> str:
+    if not prompt:
+        raise _invalid("prompt", "The prompt is required.")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise _invalid("prompt", f"The prompt may have at most {MAX_PROMPT_CHARACTERS:,} characters.")
+    return prompt
+
+
+def _checked_subject(subject: str) -> str:
+    if len(subject) > MAX_SUBJECT_CHARACTERS:
+        raise _invalid("subject", f"The subject may have at most {MAX_SUBJECT_CHARACTERS} characters.")
+    return subject
+
+
+def _checked_id(field: str, value: str) -> str:
+    if value and not _ID.fullmatch(value):
+        raise _invalid(field, f"The {field} may have at most 128 characters of [A-Za-z0-9_.:-].")
+    return value

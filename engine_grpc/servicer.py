@@ -1,0 +1,105 @@
+"""ChatService: messages in, the tutor asked, messages out. No policy here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from studyai.v1 import chat_pb2, chat_pb2_grpc
+
+from engine_grpc.model import FinishReason
+from engine_grpc.question import Question
+
+if TYPE_CHECKING:
+    from engine_grpc.answers import Finished, Started
+    from engine_grpc.tutor import Tutor
+
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+_FINISH_REASONS = {
+    FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
+    FinishReason.CONTENT_FILTER: chat_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.STOPPED: chat_pb2.FINISH_REASON_STOPPED,
+}
+
+
+class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
+    """The RPCs of protos/studyai/v1/chat.proto; ResumeAnswer and StopAnswer answer UNIMPLEMENTED."""
+
+    def __init__(self, tutor: Tutor) -> None:
+        self._tutor = tutor
+
+    # Writes to the context instead of yielding: a cancelled generator may be closed late, a coroutine is not.
+    async def ChatImage(  # type: ignore[override]  # noqa: N802 - the contract's name
+        self, request: chat_pb2.ChatImageRequest, context: ServicerContext
+    ) -> None:
+        """Streams the answer: a reader that passes on what it reads."""
+        answer = self._tutor.ask(_question(request.question))
+        with answer.reader() as reader:
+            await context.write(chat_pb2.ChatImageResponse(started=_started(answer.started)))
+            async for piece in reader:
+                delta = chat_pb2.TextDelta(text=piece.text)
+                await context.write(chat_pb2.ChatImageResponse(sequence=piece.sequence, text_delta=delta))
+            sequence, finished = reader.finished
+            await context.write(chat_pb2.ChatImageResponse(sequence=sequence, finished=_finished(finished)))
+
+    async def CompleteChatImage(  # noqa: N802 - the contract's name
+        self, request: chat_pb2.CompleteChatImageRequest, context: ServicerContext
+    ) -> chat_pb2.CompleteChatImageResponse:
+        """Returns the whole answer: a reader that waits for the ending."""
+        answer = self._tutor.ask(_question(request.question))
+        with answer.reader() as reader:
+            text = "".join([piece.text async for piece in reader])
+            _, finished = reader.finished
+        return chat_pb2.CompleteChatImageResponse(
+            started=_started(answer.started), text=text, finished=_finished(finished)
+        )
+
+    async def ResumeAnswer(  # type: ignore[override]  # noqa: N802 - the contract's name
+        self, request: chat_pb2.ResumeAnswerRequest, context: ServicerContext
+    ) -> None:
+        """Is not offered yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
+    async def StopAnswer(  # noqa: N802 - the contract's name
+        self, request: chat_pb2.StopAnswerRequest, context: ServicerContext
+    ) -> chat_pb2.StopAnswerResponse:
+        """Is not offered yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
+
+def _question(question: chat_pb2.ImageQuestion) -> Question:
+    return Question.checked(
+        image=question.image,
+        prompt=question.prompt,
+        subject=question.subject,
+        session_id=question.session_id,
+        student_id=question.student_id,
+    )
+
+
+def _started(started: Started) -> chat_pb2.AnswerStarted:
+    time = Timestamp()
+    time.FromDatetime(started.time)
+    return chat_pb2.AnswerStarted(
+        answer_id=started.answer_id, session_id=started.session_id, model=started.model, start_time=time
+    )
+
+
+def _finished(finished: Finished) -> chat_pb2.AnswerFinished:
+    elapsed = Duration()
+    elapsed.FromMilliseconds(round(finished.elapsed * 1000))
+    usage = finished.usage
+    return chat_pb2.AnswerFinished(
+        finish_reason=_FINISH_REASONS[finished.finish_reason],
+        usage=chat_pb2.TokenUsage(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            total_tokens=usage.total_tokens,
+            estimated=usage.estimated,
+        ),
+        elapsed=elapsed,
+    )

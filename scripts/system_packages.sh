@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs what the tests need from Debian and npm, where it is missing and this
+# user may. A test whose part is still missing is skipped, and fails under CI=true.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+command -v chromium >/dev/null || missing+=(chromium)
+command -v node >/dev/null || missing+=(nodejs npm)
+if ((${#missing[@]})) && command -v apt-get >/dev/null; then
+  sudo=; [ "$(id -u)" = 0 ] || sudo="sudo --non-interactive"
+  echo "Installing ${missing[*]} …"
+  { $sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install --yes \
+    --no-install-recommends "${missing[@]}"; } >/dev/null || echo "could not install ${missing[*]}" >&2
+fi
+
+if command -v npm >/dev/null && [ ! -d tests/node/node_modules ]; then
+  npm ci --silent --no-audit --no-fund --prefix tests/node || echo "could not install tests/node" >&2
+fi

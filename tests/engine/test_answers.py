@@ -1,0 +1,132 @@
+"""The log and its cursors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine_grpc.answers import Answer, Answers, Finished, Started
+from engine_grpc.errors import EngineError, Reason
+from engine_grpc.model import FinishReason, Usage
+
+if TYPE_CHECKING:
+    from engine_grpc.answers import Piece
+
+END = Finished(FinishReason.STOP, Usage(1, 2, 3), 0.1)
+
+
+def started() -> Started:
+    return Started("session", "model")
+
+
+async def pieces(answer: Answer) -> list[Piece]:
+    with answer.reader() as reader:
+        return [piece async for piece in reader]
+
+
+async def test_reader_gets_each_delta_as_it_comes() -> None:
+    answer = Answer(started())
+    with answer.reader() as reader:
+        for number, text in enumerate(["a", "b"], start=1):
+            waiting = asyncio.ensure_future(anext(reader))
+            await asyncio.sleep(0)
+            answer.append(text)
+            piece = await waiting
+            assert (piece.sequence, piece.text) == (number, text)
+
+
+async def test_late_reader_gets_the_missed_deltas_as_one_piece() -> None:
+    answer = Answer(started())
+    for text in ("a", "b", "c"):
+        answer.append(text)
+    answer.end(END)
+    (piece,) = await pieces(answer)
+    assert (piece.sequence, piece.text) == (3, "abc")
+
+
+async def test_all_readers_read_the_same_text_at_their_own_pace() -> None:
+    answer = Answer(started())
+    early = asyncio.ensure_future(pieces(answer))
+    await asyncio.sleep(0)
+    answer.append("a")
+    await asyncio.sleep(0)
+    late = asyncio.ensure_future(pieces(answer))
+    await asyncio.sleep(0)
+    answer.append("b")
+    answer.end(END)
+    texts = ["".join(piece.text for piece in await reading) for reading in (early, late)]
+    assert texts == ["ab", "ab"]
+
+
+async def test_failure_comes_after_the_text_before_it() -> None:
+    answer = Answer(started())
+    answer.append("a")
+    answer.end(EngineError(Reason.UPSTREAM_TRUNCATED))
+    with answer.reader() as reader:
+        assert (await anext(reader)).text == "a"
+        with pytest.raises(EngineError):
+            await anext(reader)
+
+
+async def test_only_the_first_ending_counts() -> None:
+    answer = Answer(started())
+    answer.end(END)
+    answer.end(EngineError(Reason.INTERNAL))
+    assert await pieces(answer) == []
+
+
+async def test_last_readers_leaving_cancels_the_writer() -> None:
+    answers = Answers(limit=1)
+    cancelled = asyncio.Event()
+
+    async def write(answer: Answer) -> None:
+        answer.append("a")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    answer = answers.start(started(), write)
+    with answer.reader() as one:
+        with answer.reader():
+            await anext(one)
+        await asyncio.sleep(0)
+        assert not cancelled.is_set()
+    async with asyncio.timeout(5):
+        await cancelled.wait()
+        while answers.live:
+            await asyncio.sleep(0)
+
+
+async def test_readers_leaving_after_the_ending_disturbs_nobody() -> None:
+    answers = Answers(limit=1)
+    done = asyncio.Event()
+
+    async def write(answer: Answer) -> None:
+        answer.end(END)
+        await asyncio.sleep(0)
+        done.set()
+
+    await pieces(answers.start(started(), write))
+    async with asyncio.timeout(5):
+        await done.wait()
+
+
+async def test_answer_over_the_limit_is_refused_until_another_ends() -> None:
+    answers = Answers(limit=1)
+    release = asyncio.Event()
+
+    async def write(answer: Answer) -> None:
+        await release.wait()
+        answer.end(END)
+
+    first = answers.start(started(), write)
+    with pytest.raises(EngineError) as refused:
+        answers.start(started(), write)
+    assert refused.value.reason is Reason.OVERLOADED
+    release.set()
+    await pieces(first)
+    await asyncio.sleep(0)
+    await pieces(answers.start(started(), write))

@@ -1,0 +1,120 @@
+"""Real processes for tests: the services as an operator starts them, on free ports, with their logs kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START_SECONDS = 30
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """This process's environment without anybody's settings, and with these."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, "PYTHONWARNINGS": "error::ResourceWarning", **settings}
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A running service, its port, and what it has logged."""
+
+    def __init__(self, module: str, port: int, settings: dict[str, str]) -> None:
+        self.port = port
+        self.log = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            env=clean_environment(LOG_FORMAT="json", **settings),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stderr is not None
+        self._copier = threading.Thread(target=self._copy, args=(self._process.stderr,))
+        self._copier.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ends it, and returns its exit status."""
+        self._process.send_signal(number)
+        try:
+            status = self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        finally:
+            self._copier.join(5)
+        return status
+
+    def _copy(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                self.log += line
+
+
+@contextmanager
+def running_engine_process(base_url: str, **settings: str) -> Iterator[Process]:
+    """An engine in front of `base_url`."""
+    port = free_port()
+    defaults = {"OPENAI_API_KEY": "sk-canary-key", "OPENAI_BASE_URL": base_url}
+    with _ended(Process("engine_grpc", port, {**defaults, "ENGINE_PORT": str(port), **settings})) as process:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            grpc.channel_ready_future(channel).result(START_SECONDS)
+        yield process
+
+
+@contextmanager
+def running_gateway_process(engine: Process, **settings: str) -> Iterator[Process]:
+    """A gateway in front of `engine`."""
+    port = free_port()
+    chosen = {"AI_ENGINE_URL": f"http://127.0.0.1:{engine.port}", "PORT": str(port), **settings}
+    with _ended(Process("sse_gateway", port, chosen)) as process:
+        wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
+        yield process
+
+
+def wait_until_ready(url: str, process: Process) -> None:
+    """Waits until `url` answers 200."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            assert process.running, process.log
+            time.sleep(0.05)
+    raise TimeoutError(process.log)
+
+
+@contextmanager
+def _ended(process: Process) -> Iterator[Process]:
+    try:
+        yield process
+    finally:
+        if process.running:
+            process.stop()
