@@ -39,6 +39,9 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 
+_LAST_WORDS_SECONDS = 2
+"""For the readers of the answers that draining ended to be told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
@@ -58,15 +61,11 @@ class Engine:
         await stopping
 
 
-_LAST_WORDS_SECONDS = 2
-"""For the readers of the answers that draining ended to be told."""
-
-
 async def start_engine(tutor: Tutor, answers: Answers, host: str, port: int) -> Engine:
     """Starts serving.
 
     Raises:
-        RuntimeError: The address cannot be listened on.
+        OSError: The address cannot be listened on.
     """
     server = grpc.aio.server(interceptors=[CallBoundary(SERVICE)], options=_OPTIONS)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(tutor), server)
@@ -75,9 +74,18 @@ async def start_engine(tutor: Tutor, answers: Answers, host: str, port: int) -> 
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     names = (SERVICE, SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    bound = _listen(server, host, port)
     await server.start()
-    return Engine(server, health, answers, port)
+    return Engine(server, health, answers, bound)
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+    try:
+        return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError:
+        raise OSError(
+            f"cannot listen on {host} port {port}: ENGINE_HOST is not of this machine, or the port is taken"
+        ) from None
 
 
 async def run_until_signal(engine: Engine, drain_seconds: float) -> None:

@@ -29,9 +29,10 @@ _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
 # TEM and the restart markers: they have no length, and mean nothing outside a scan.
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 
-_MARKER = re.compile(rb"\xff++([^\xff])")  # any number of fill bytes may stand before a marker (B.1.1.2)
-# In a scan 0xFF is followed by 0x00 if it is data; restart markers and fill bytes belong to the scan as well.
-_END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+# Fill bytes may stand before a marker (B.1.1.2); libjpeg skips other bytes too, which some cameras leave there.
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
+# In a scan 0xFF is followed by 0x00 if it is data; bare markers and fill bytes belong to the scan as well.
+_END_OF_SCAN = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 _JFIF, _JFIF_BYTES = b"JFIF\0", 14
 _ICC = b"ICC_PROFILE\0"
 _ADOBE, _ADOBE_BYTES = b"Adobe", 12
@@ -66,7 +67,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
     view, position, budget = memoryview(data), len(_START), PartBudget()
     while True:
         budget.spend()
-        found = _MARKER.match(data, position)
+        found = _MARKER.search(data, position)
         if not found:
             raise damaged()
         marker, position = found[1][0], found.end()
@@ -81,7 +82,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
 
 def _segment_end(data: bytes, position: int) -> int:
     (length,) = struct.unpack_from(">H", data, position)
-    if length < 2 or position + length > len(data):
+    if length < 2:
         raise damaged()
     return position + int(length)
 

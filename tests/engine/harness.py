@@ -12,12 +12,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
-from engine_grpc.__main__ import deadlines, model_options
 from engine_grpc.answers import Answers
 from engine_grpc.openai_model import OpenAIModel
 from engine_grpc.server import Engine, start_engine
 from engine_grpc.settings import EngineSettings
 from engine_grpc.tutor import Tutor
+from engine_grpc.wiring import deadlines, model_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator

@@ -7,13 +7,17 @@ import struct
 import zlib
 from typing import Any
 
+import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from engine_grpc.image import ImageError, inspect
 
 SIZE = (40, 24)
 PLACE, MAKE, COMMENT, XMP_NAME = b"PLACE-OF-PHOTO", b"MAKE-OF-PHONE", b"COMMENT-OF-SENDER", b"NAME-IN-XMP"
 SECRETS = (PLACE, MAKE, COMMENT, XMP_NAME, b"Exif\0\0II", b"<x:xmpmeta")
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><n>' + XMP_NAME + b"</n></x:xmpmeta>"
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+DAMAGED = "The image file is damaged or incomplete."
 TRAILING = b"\0\0MotionPhoto_Data" + PLACE
 
 
@@ -125,3 +129,42 @@ def profile(data: bytes) -> bytes | None:
 def _pixels(image: Image.Image, number: int) -> tuple[tuple[int, int], bytes]:
     image.seek(number)
     return image.size, image.convert("CMYK" if image.mode == "CMYK" else "RGBA").tobytes()
+
+
+def refused(data: bytes) -> str:
+    """The sentence with which the file is refused."""
+    with pytest.raises(ImageError) as caught:
+        inspect(data)
+    return str(caught.value)
+
+
+def assert_same_picture(before: bytes, after: bytes) -> None:
+    assert frames(after) == frames(before)
+    assert upright(after) == upright(before)
+    assert profile(after) == profile(before)
+
+
+# Every kind of file that a decoder treats in its own way.
+KINDS: dict[str, bytes] = {
+    "jpeg": jpeg(),
+    "jpeg turned": jpeg(6),
+    "jpeg progressive": jpeg(8, progressive=True),
+    "jpeg restart markers": jpeg(restart_marker_blocks=1),
+    "jpeg grey": jpeg(3, mode="L"),
+    "jpeg cmyk": jpeg(mode="CMYK"),
+    "png": png(),
+    "png turned": png(5),
+    "png palette": png(mode="P", transparency=scene("P").getpixel((9, 9))),
+    "png alpha": png(2, mode="RGBA"),
+    "png animated": animated("PNG", exif=exif(6)),
+    "webp": webp(),
+    "webp turned": webp(7),
+    "webp lossless": webp(6, lossless=True),
+    "webp alpha": webp(6, mode="RGBA"),
+    "webp simple": saved(scene(), "WEBP"),
+    "webp simple lossless": saved(scene(), "WEBP", lossless=True),
+    "webp animated": animated("WEBP", exif=exif(4), xmp=XMP),
+    "gif": gif(),
+    "gif interlaced": gif(interlace=1, transparency=2),
+    "gif animated": animated("GIF", comment=COMMENT),
+}

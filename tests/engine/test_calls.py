@@ -14,8 +14,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from studyai.v1 import chat_pb2
 
-from engine_grpc.__main__ import model_options
 from engine_grpc.openai_model import OpenAIModel
+from engine_grpc.wiring import model_options
 from tests import upstream as up
 from tests.engine.harness import (
     KEY,

@@ -1,0 +1,288 @@
+"""What is particular to each format: which parts stay, which go, and what is refused as damaged."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from engine_grpc.image import Picture, inspect, orientation
+from tests.engine import pictures as make
+from tests.engine.pictures import DAMAGED, KINDS, assert_same_picture, refused
+
+
+def after_start(data: bytes, insertion: bytes) -> bytes:
+    """A JPEG with something behind its start marker."""
+    return data[:2] + insertion + data[2:]
+
+
+def chunk_kinds(png: bytes) -> list[bytes]:
+    kinds, position = [], 8
+    while position < len(png):
+        length, kind = struct.unpack_from(">I4s", png, position)
+        kinds.append(kind)
+        position += 12 + length
+    return kinds
+
+
+class TestJpeg:
+    def test_fill_bytes_before_markers_are_accepted(self) -> None:
+        data = KINDS["jpeg"]
+        filled = data.replace(b"\xff\xdb", b"\xff\xff\xff\xff\xdb").replace(b"\xff\xd9", b"\xff\xff\xff\xd9")
+        assert_same_picture(data, inspect(filled).data)
+
+    def test_padding_behind_segments_is_accepted_and_dropped(self) -> None:
+        padded = after_start(KINDS["jpeg"], make.jpeg_segment(0xFE, b"") + b"\0\0\xff\0" + make.PLACE)
+        assert inspect(padded).data == inspect(KINDS["jpeg"]).data
+        assert make.frames(padded) == make.frames(KINDS["jpeg"])
+
+    def test_second_picture_and_its_index_are_dropped(self) -> None:
+        both = make.saved(make.scene(), "MPO", save_all=True, append_images=[make.scene(shade=90)])
+        stripped = inspect(both).data
+        assert stripped.count(b"\xff\xd9") == 1
+        assert b"MPF\0" not in stripped
+        assert make.frames(stripped)[0] == make.frames(both)[0]
+
+    def test_thumbnails_and_vendor_segments_are_dropped(self) -> None:
+        jfif = b"JFIF\0\1\2\1\0\x60\0\x60\1\1" + b"THU"
+        hidden = [
+            make.jpeg_segment(0xE0, jfif),
+            make.jpeg_segment(0xE0, b"JFXX\0\x10" + make.PLACE),
+            make.jpeg_segment(0xE2, b"FPXR\0" + make.PLACE),
+            make.jpeg_segment(0xED, b"Photoshop 3.0\0" + make.PLACE),
+            make.jpeg_segment(0xEE, b"Adobe\0\x64\0\0\0\0\1" + make.PLACE),
+            make.jpeg_segment(0xEF, make.PLACE),
+        ]
+        stripped = inspect(after_start(make.saved(make.scene(), "JPEG"), b"".join(hidden))).data
+        assert b"THU" not in stripped
+        assert make.PLACE not in stripped
+        assert b"JFIF\0\1\2\1\0\x60\0\x60\0\0" in stripped
+        assert b"Adobe\0\x64\0\0\0\0\1" in stripped
+
+    def test_comment_between_scans_is_dropped(self) -> None:
+        data = make.saved(make.scene(), "JPEG", progressive=True)
+        second_scan = data.index(b"\xff\xc4", data.index(b"\xff\xda"))
+        commented = data[:second_scan] + make.jpeg_segment(0xFE, make.COMMENT) + data[second_scan:]
+        assert inspect(commented).data == inspect(data).data
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("kind", [3, 4])
+    def test_orientation_is_read_in_both_byte_orders(self, order: str, kind: int) -> None:
+        exif = b"Exif\0\0" + make.tiff(order, (0x0100, 4, 40), (0x0112, kind, 6), (0x0128, 3, 2))
+        data = after_start(make.saved(make.scene(), "JPEG"), make.jpeg_segment(0xE1, exif))
+        assert make.upright(inspect(data).data) == make.upright(data)
+        assert make.upright(data)[0] == (make.SIZE[1], make.SIZE[0])
+
+    @pytest.mark.parametrize(
+        "exif",
+        [
+            b"",
+            b"II",
+            b"II*\0\xff\xff\xff\xff",
+            b"MM\0*\0\0\0\x08\xff\xff",
+            b"II+\0\x08\0\0\0\0\0",
+            make.tiff("<", (0x0112, 3, 9)),
+            make.tiff(">", (0x0112, 3, 0)),
+            make.tiff("<", (0x0112, 7, 6)),
+            make.tiff("<", (0x0112, 3, 6))[:-7],
+        ],
+    )
+    def test_unreadable_exif_means_upright(self, exif: bytes) -> None:
+        assert orientation.read(memoryview(exif)) == orientation.UPRIGHT
+        plain = make.saved(make.scene(), "JPEG")
+        data = after_start(plain, make.jpeg_segment(0xE1, b"Exif\0\0" + exif))
+        assert inspect(data).data == inspect(plain).data
+
+    def test_first_exif_decides_as_in_a_viewer(self) -> None:
+        blocks = [make.jpeg_segment(0xE1, b"Exif\0\0" + make.tiff("<", (0x0112, 3, turned))) for turned in (1, 6)]
+        plain = make.saved(make.scene(), "JPEG")
+        assert inspect(after_start(plain, b"".join(blocks))).data == inspect(plain).data
+
+    @pytest.mark.parametrize(
+        "insertion",
+        [
+            b"\xff\xe5\0\1",
+            b"\xff\xd8",
+            make.jpeg_segment(0xF0, b"reserved"),
+            make.jpeg_segment(0xC0, struct.pack(">BHHBBBB", 8, 8, 8, 1, 1, 0x11, 0)),
+            make.jpeg_segment(0xDA, b"\1\1\0\0\x3f\0"),
+            b"\xff\xd9",
+        ],
+        ids=["short length", "start", "reserved", "two frames", "scan first", "end"],
+    )
+    def test_structure_that_decoders_refuse_is_refused(self, insertion: bytes) -> None:
+        assert refused(after_start(KINDS["jpeg"], insertion)) == DAMAGED
+
+    @pytest.mark.parametrize(
+        ("marker", "payload"),
+        [
+            (0xC3, b"\x08\0\x18\0\x28\3\1\x22\0\2\x11\1\3\x11\1"),
+            (0xC0, b"\x08\0\x18\0\x28\3\1\x22\0\2\x11\1\3\x11\1\0"),
+            (0xC0, b"\x08\0\x18\0\x28\0"),
+            (0xFE, b""),
+        ],
+        ids=["lossless", "too long", "no component", "no frame"],
+    )
+    def test_frame_that_decoders_refuse_is_refused(self, marker: int, payload: bytes) -> None:
+        start = KINDS["jpeg"].index(b"\xff\xc0\0\x11")
+        frame = make.jpeg_segment(marker, payload)
+        assert refused(KINDS["jpeg"][:start] + frame + KINDS["jpeg"][start + 19 :]) == DAMAGED
+
+    def test_file_without_a_scan_is_refused(self) -> None:
+        assert refused(KINDS["jpeg"][: KINDS["jpeg"].index(b"\xff\xda")] + b"\xff\xd9") == DAMAGED
+
+
+class TestPng:
+    def test_only_chunks_that_are_drawn_stay(self) -> None:
+        data = make.png(6, mode="P", transparency=1)
+        kept = [b"IHDR", b"eXIf", b"iCCP", b"PLTE", b"tRNS", b"pHYs", b"IDAT", b"IEND"]
+        assert all(kind in data for kind in (b"tEXt", b"zTXt", b"iTXt", b"prVt"))
+        assert chunk_kinds(inspect(data).data) == kept
+
+    def test_wrong_checksum_is_refused(self) -> None:
+        data = bytearray(KINDS["png"])
+        data[data.index(b"IDAT") + 20] ^= 1
+        assert refused(bytes(data)) == DAMAGED
+
+    def test_exif_behind_the_pixels_counts(self) -> None:
+        plain = make.saved(make.scene(), "PNG")
+        data = plain[:-12] + make.png_chunk(b"eXIf", make.tiff(">", (0x0112, 3, 6))) + plain[-12:]
+        assert make.upright(inspect(data).data) == make.upright(data)
+        assert inspect(data).data.index(b"eXIf") < inspect(data).data.index(b"IDAT")
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            make.png_header(40, 24, depth=3),
+            make.png_header(40, 24, colour=5),
+            make.png_header(40, 24) * 2,
+            make.png_header(40, 24) + make.png_chunk(b"NEWc"),
+            make.png_chunk(b"iHDR", make.png_header(40, 24)[8:21]),
+            make.png_chunk(b"CgBI", b"\x50\0\x20\2") + make.png_header(40, 24),
+        ],
+    )
+    def test_structure_that_decoders_refuse_is_refused(self, header: bytes) -> None:
+        data = make.saved(make.scene(), "PNG")
+        assert refused(data[:8] + header + data[33:]) == DAMAGED
+
+    def test_file_without_pixels_is_refused(self) -> None:
+        data = KINDS["png"][:8] + make.png_header(40, 24) + make.png_chunk(b"IEND")
+        assert refused(data) == DAMAGED
+
+
+class TestWebp:
+    # An animation's canvas of one pixel, and a bitstream of one pixel.
+    SCREEN = make.riff_chunk(b"VP8X", b"\2\0\0\0\0\0\0\0\0\0")
+    PIXEL = make.riff_chunk(b"VP8L", b"\x2f\0\0\0\0")
+
+    def test_smallest_animation_is_accepted(self) -> None:
+        data = make.riff(self.SCREEN, make.riff_chunk(b"ANMF", b"\0" * 16 + self.PIXEL))
+        assert inspect(data).data == data
+
+    @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+    def test_exif_counts_with_and_without_its_header(self, prefix: bytes) -> None:
+        exif = prefix + make.tiff("<", (0x010F, 4, 1), (0x0112, 3, 8))
+        data = make.webp(exif=exif)
+        assert make.upright(inspect(data).data) == make.upright(data)
+        assert make.upright(data)[0] == (make.SIZE[1], make.SIZE[0])
+
+    def test_flags_announce_only_what_is_left(self) -> None:
+        flags = 20
+        assert KINDS["webp"][flags] == 0x20 | 0x08 | 0x04
+        assert inspect(KINDS["webp"]).data[flags] == 0x20
+        assert inspect(KINDS["webp turned"]).data[flags] == 0x20 | 0x08
+
+    def test_unknown_chunks_are_dropped_in_frames_too(self) -> None:
+        data = KINDS["webp animated"]
+        at = data.index(b"ANMF")
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        frame = data[at + 8 : at + 8 + length] + make.riff_chunk(b"prVt", make.PLACE)
+        hidden = make.riff(data[12:at], make.riff_chunk(b"ANMF", frame), data[at + 8 + length + length % 2 :])
+        assert inspect(hidden).data == inspect(data).data
+
+    def test_missing_last_padding_is_tolerated(self) -> None:
+        payload = KINDS["webp simple lossless"][20:]
+        length = int.from_bytes(KINDS["webp simple lossless"][16:20], "little")
+        odd = payload[:length] + b"\0" * (1 - length % 2)
+        unpadded = make.riff(b"VP8L" + struct.pack("<I", len(odd)) + odd)
+        assert len(odd) % 2 == 1
+        assert inspect(unpadded).data[-1:] == b"\0"
+        assert len(inspect(unpadded).data) == len(unpadded) + 1
+
+    @pytest.mark.parametrize(
+        "chunks",
+        [
+            [],
+            [make.riff_chunk(b"VP8X", b"\0\0\0\0\0\0\0\0\0\0")],
+            [SCREEN],
+            [make.riff_chunk(b"VP8X", b"\0\0\0\0\0\0\0\0\0\0"), KINDS["webp simple"][12:]],
+            [make.riff_chunk(b"VP8X", b"\0\0\0\0\x27\0\0\x17\0\0"), *[KINDS["webp simple"][12:]] * 2],
+            [SCREEN, make.riff_chunk(b"ANMF", b"\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" + PIXEL)],
+            [SCREEN, make.riff_chunk(b"ANMF", b"\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0" + PIXEL)],
+            [SCREEN, make.riff_chunk(b"ANMF", b"\0" * 16 + PIXEL * 2)],
+            [PIXEL[:4] + b"\x09" + PIXEL[5:]],
+            [make.riff_chunk(b"VP8L", b"\x2f\0\0\0\xff")],
+            [make.riff_chunk(b"VP8 ", b"\1\0\0\x9d\1\x2a\1\0\1\0")],
+            [make.riff_chunk(b"VP8 ", b"\x20\0\0\x9d\1\x2a\1\0\1\0")],
+            [make.riff_chunk(b"prVt", make.PLACE), KINDS["webp simple"][12:]],
+        ],
+        ids=[
+            "nothing",
+            "no bitstream",
+            "no frame",
+            "other size",
+            "two bitstreams",
+            "frame right of the screen",
+            "frame below the screen",
+            "two bitstreams in a frame",
+            "chunk longer than the file",
+            "lossless version",
+            "no key frame",
+            "partition cut off",
+            "unknown first",
+        ],
+    )
+    def test_structure_that_decoders_refuse_is_refused(self, chunks: list[bytes]) -> None:
+        assert refused(make.riff(*chunks)) == DAMAGED
+
+
+class TestGif:
+    SCREEN = struct.pack("<6sHHBBB", b"GIF89a", 3, 2, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    IMAGE = b",\0\0\0\0\3\0\2\0\0\2\3\x44\x02\x05\0"
+    CONTROL = make.gif_extension(0xF9, b"\1\x0a\0\1")
+
+    def inspected(self, *blocks: bytes) -> Picture:
+        return inspect(self.SCREEN + b"".join(blocks) + b";")
+
+    def test_only_the_loop_stays_of_application_data(self) -> None:
+        loop = make.gif_extension(0xFF, b"NETSCAPE2.0", b"\1\3\0")
+        longer = make.gif_extension(0xFF, b"NETSCAPE2.0", b"\1\3\0", make.PLACE)
+        xmp = make.gif_extension(0xFF, b"XMP DataXMP", make.XMP)
+        other = make.gif_extension(0xFF, b"OTHERAPP1.0", b"\1\3\0")
+        picture = self.inspected(loop, xmp, other, self.IMAGE, longer, make.gif_extension(0xFE, make.COMMENT))
+        assert picture.data == self.SCREEN + loop + self.IMAGE + loop + b";"
+
+    def test_control_stays_with_its_image_and_goes_with_its_text(self) -> None:
+        comment = make.gif_extension(0xFE, make.COMMENT)
+        text = make.gif_extension(0x01, b"\0" * 12, make.PLACE)
+        other = make.gif_extension(0xF9, b"\5\x20\0\0")
+        picture = self.inspected(self.CONTROL, comment, self.IMAGE, self.IMAGE, other, text, self.IMAGE)
+        assert picture.data == self.SCREEN + self.CONTROL + self.IMAGE * 3 + b";"
+
+    def test_image_larger_than_the_screen_counts(self) -> None:
+        large = b",\2\0\1\0\x09\0\7\0\0\2\3\x44\x02\x05\0"
+        assert (self.inspected(large).width, self.inspected(large).height) == (11, 8)
+
+    @pytest.mark.parametrize(
+        "blocks",
+        [
+            [],
+            [b"\0", IMAGE],
+            [CONTROL],
+            [make.gif_extension(0xF9, b"\1", b"\2\3"), IMAGE],
+            [make.gif_extension(0xF9, b"\1\2\3\4", b"\5"), IMAGE],
+        ],
+        ids=["nothing", "junk", "no image", "short control", "long control"],
+    )
+    def test_structure_that_decoders_refuse_is_refused(self, blocks: list[bytes]) -> None:
+        assert refused(self.SCREEN + b"".join(blocks) + b";") == DAMAGED
