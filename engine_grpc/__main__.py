@@ -15,14 +15,15 @@ from contextlib import AsyncExitStack, aclosing
 import structlog
 from pydantic import ValidationError
 
-from engine_grpc.answers import Answers
 from engine_grpc.embedded import MODEL_NAME, LocalModelError, local_model
 from engine_grpc.log import configure_logging
 from engine_grpc.openai_model import OpenAIModel
+from engine_grpc.registry import Answers
 from engine_grpc.server import run_until_signal, start_engine
+from engine_grpc.sessions import MemorySessions
 from engine_grpc.settings import EngineSettings, faults
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, model_options
+from engine_grpc.wiring import deadlines, keeping, model_options
 
 log = structlog.get_logger("engine_grpc")
 
@@ -56,10 +57,9 @@ async def run(settings: EngineSettings) -> None:
             base_url, name = await stack.enter_async_context(local_model()), MODEL_NAME
         options = model_options(settings, base_url, name)
         model = await stack.enter_async_context(aclosing(OpenAIModel(options)))
-        answers = Answers(settings.max_concurrent_answers)
-        engine = await start_engine(
-            Tutor(model, answers, deadlines(settings)), answers, settings.engine_host, settings.engine_port
-        )
+        answers = Answers(keeping(settings))
+        tutor = Tutor(model, answers, MemorySessions(settings.session_ttl_seconds), deadlines(settings))
+        engine = await start_engine(tutor, answers, settings.engine_host, settings.engine_port)
         log.info("engine listens", host=settings.engine_host, port=engine.port, model=name)
         await run_until_signal(engine, settings.drain_seconds)
         log.info("engine stopped")

@@ -1,9 +1,8 @@
 """The one idea: an answer is an append-only log, and its readers are cursors.
 
 One writer appends deltas and, at last, one ending. Each reader takes everything past its cursor as one piece and
-sleeps until there is more, so a slow reader costs nothing and misses nothing, and a stream and a unary call over
-the same answer are the same by construction. There are no queues and no timers here. When the last reader leaves an
-answer that nobody can come back to, its writer is cancelled: that closes the model's connection.
+sleeps until there is more, so a slow reader costs nothing and misses nothing, and live, resumed, replayed and unary
+answers are the same by construction. There are no queues here, and no timers.
 """
 
 from __future__ import annotations
@@ -15,20 +14,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from engine_grpc.errors import EngineError, Reason
+from engine_grpc.errors import EngineError
+from engine_grpc.model import FinishReason, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from engine_grpc.model import FinishReason, Usage
+    from collections.abc import Callable, Iterator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """How an answer begins."""
 
+    student_id: str
+    """Who asked, and who alone may read."""
     session_id: str
     model: str
+    key: str = ""
+    """The idempotency key; without one nobody can come back to the answer while it is written."""
     answer_id: str = field(default_factory=lambda: secrets.token_hex(16))
     """128 random bits: whoever knows it was told it."""
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -52,6 +54,9 @@ class Finished:
     """Seconds since the answer was started."""
 
 
+Ending = Finished | EngineError
+
+
 class Answer:
     """One answer: its start, its deltas, its ending, and whoever waits for more.
 
@@ -61,11 +66,15 @@ class Answer:
     def __init__(self, started: Started) -> None:
         self.started = started
         self.deltas: list[str] = []
-        self.ending: Finished | EngineError | None = None
-        self.abandoned: Callable[[], object] = lambda: None
-        """Called when the last reader leaves before the ending."""
+        self.ending: Ending | None = None
+        self.readers = 0
+        self.on_readers: Callable[[], object] = lambda: None
+        """Called when the first reader comes, and when the last one leaves before the ending."""
+        self.on_read: Callable[[], object] = lambda: None
+        """Called when a reader has come to the ending."""
+        self.estimate: Callable[[str], Usage] = lambda _: Usage(0, 0, 0, estimated=True)
+        """What this answer costs with so much text, where nobody else says."""
         self._began = asyncio.get_running_loop().time()
-        self._readers = 0
         self._wakers: set[asyncio.Future[None]] = set()
 
     @property
@@ -79,30 +88,37 @@ class Answer:
         return "".join(self.deltas)
 
     def append(self, text: str) -> None:
-        """Adds a delta and wakes the readers. The writer's alone."""
-        self.deltas.append(text)
-        self._wake()
+        """Adds a delta and wakes the readers; after the ending it changes nothing. The writer's alone."""
+        if self.ending is None:
+            self.deltas.append(text)
+            self._wake()
 
-    def end(self, ending: Finished | EngineError) -> None:
+    def end(self, ending: Ending) -> None:
         """Ends the answer and wakes the readers. Only the first ending counts."""
         if self.ending is None:
             self.ending = ending
             self._wake()
 
+    def stop(self) -> None:
+        """Ends the answer with the text it has, because somebody asked for that."""
+        self.end(Finished(FinishReason.STOPPED, self.estimate(self.text), self.elapsed))
+
     @contextmanager
-    def reader(self) -> Iterator[Reader]:
-        """A cursor at the start, counted as a reader until it is left."""
-        self._readers += 1
+    def reader(self, after: int = 0) -> Iterator[Reader]:
+        """A cursor behind the delta numbered `after`, counted as a reader until it is left."""
+        self.readers += 1
+        if self.readers == 1:
+            self.on_readers()
         try:
-            yield Reader(self)
+            yield Reader(self, after)
         finally:
-            self._readers -= 1
-            if self._readers == 0 and self.ending is None:
-                self.abandoned()
+            self.readers -= 1
+            if self.readers == 0 and self.ending is None:
+                self.on_readers()
 
     async def grown(self, cursor: int) -> None:
         """Waits until there is something past `cursor`: a delta, or the ending."""
-        while len(self.deltas) == cursor and self.ending is None:
+        while len(self.deltas) <= cursor and self.ending is None:
             waker = asyncio.get_running_loop().create_future()
             self._wakers.add(waker)
             try:
@@ -119,9 +135,9 @@ class Answer:
 class Reader:
     """A cursor in an answer: iterate for the pieces, then read `finished`."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, cursor: int) -> None:
         self._answer = answer
-        self._cursor = 0
+        self._cursor = cursor
 
     def __aiter__(self) -> Reader:
         return self
@@ -137,6 +153,7 @@ class Reader:
         if unread:
             self._cursor += len(unread)
             return Piece(self._cursor, unread[0] if len(unread) == 1 else "".join(unread))
+        self._answer.on_read()
         if isinstance(self._answer.ending, EngineError):
             raise self._answer.ending
         raise StopAsyncIteration
@@ -145,39 +162,4 @@ class Reader:
     def finished(self) -> tuple[int, Finished]:
         """The ending's number and the ending, once the iteration is over."""
         assert isinstance(self._answer.ending, Finished)
-        return self._cursor + 1, self._answer.ending
-
-
-class Answers:
-    """The answers being written, at most `limit` at once."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._writers: dict[asyncio.Future[None], Answer] = {}
-
-    @property
-    def live(self) -> int:
-        """How many answers are being written."""
-        return len(self._writers)
-
-    def start(self, started: Started, write: Callable[[Answer], Awaitable[None]]) -> Answer:
-        """Starts `write` on a new answer, as a task of its own that the last reader's leaving cancels.
-
-        Raises:
-            EngineError: OVERLOADED, when too many answers are being written.
-        """
-        if len(self._writers) >= self._limit:
-            raise EngineError(Reason.OVERLOADED)
-        answer = Answer(started)
-        writer = asyncio.ensure_future(write(answer))
-        answer.abandoned = writer.cancel
-        self._writers[writer] = answer
-        writer.add_done_callback(self._writers.pop)
-        return answer
-
-    async def close(self) -> None:
-        """Ends what is still being written with DRAINING, and waits until every writer is gone."""
-        for writer, answer in self._writers.items():
-            answer.end(EngineError(Reason.DRAINING))
-            writer.cancel()
-        await asyncio.gather(*self._writers, return_exceptions=True)
+        return len(self._answer.deltas) + 1, self._answer.ending

@@ -17,6 +17,8 @@ class Reason(StrEnum):
     INVALID_REQUEST = "INVALID_REQUEST"
     IMAGE_UNREADABLE = "IMAGE_UNREADABLE"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    ANSWER_NOT_FOUND = "ANSWER_NOT_FOUND"
     OVERLOADED = "OVERLOADED"
     DRAINING = "DRAINING"
     UPSTREAM_RATE_LIMITED = "UPSTREAM_RATE_LIMITED"
@@ -46,6 +48,8 @@ RULES: dict[Reason, Rule] = {
     Reason.INVALID_REQUEST: Rule("INVALID_ARGUMENT", "The request is not valid."),
     Reason.IMAGE_UNREADABLE: Rule("INVALID_ARGUMENT", "The picture cannot be read."),
     Reason.PAYLOAD_TOO_LARGE: Rule("RESOURCE_EXHAUSTED", "The picture is too large."),
+    Reason.IDEMPOTENCY_KEY_REUSED: Rule("INVALID_ARGUMENT", "This idempotency key came with another question before."),
+    Reason.ANSWER_NOT_FOUND: Rule("NOT_FOUND", "There is no such answer, or it is not kept any more."),
     Reason.OVERLOADED: Rule("UNAVAILABLE", "The service is busy. Please try again.", 1),
     Reason.DRAINING: Rule("UNAVAILABLE", "The service is restarting. Please try again.", 1),
     Reason.UPSTREAM_RATE_LIMITED: Rule("UNAVAILABLE", "The AI service is busy. Please try again.", 2),

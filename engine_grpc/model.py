@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from engine_grpc.image import Picture
+    from engine_grpc.sessions import Turn
 
 
 class FinishReason(Enum):
@@ -41,6 +42,8 @@ class Prompt:
 
     system: str
     """Our instructions; nothing in them comes from the student."""
+    turns: tuple[Turn, ...]
+    """The chat so far, oldest first."""
     texts: tuple[str, ...]
     """The student's words, as data."""
     picture: Picture

@@ -27,7 +27,11 @@ def request_body(prompt: Prompt, image_detail: str, options: dict[str, object]) 
     url = f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode('ascii')}"
     parts: list[dict[str, object]] = [{"type": "text", "text": text} for text in prompt.texts]
     parts.append({"type": "image_url", "image_url": {"url": url, "detail": image_detail}})
-    messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": parts}]
+    messages: list[dict[str, object]] = [{"role": "system", "content": prompt.system}]
+    for turn in prompt.turns:
+        messages.append({"role": "user", "content": turn.question})
+        messages.append({"role": "assistant", "content": turn.answer})
+    messages.append({"role": "user", "content": parts})
     stream = {"stream": True, "stream_options": {"include_usage": True}}
     return json.dumps({**options, **stream, "messages": messages}).encode("ascii")
 

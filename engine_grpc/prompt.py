@@ -13,6 +13,7 @@ from engine_grpc.model import Prompt
 if TYPE_CHECKING:
     from engine_grpc.image import Picture
     from engine_grpc.question import Question
+    from engine_grpc.sessions import Turn
 
 _TUTOR = (
     "You are a patient homework tutor. A student sends a photo of a page and a question about it. "
@@ -54,10 +55,11 @@ def system_message(subject: str) -> str:
     return f"{_TUTOR} {hint}" if hint else _TUTOR
 
 
-def compose(question: Question, picture: Picture) -> Prompt:
-    """Returns what the model is asked about `picture`."""
+def compose(question: Question, picture: Picture, turns: tuple[Turn, ...] = ()) -> Prompt:
+    """Returns what the model is asked about `picture`, after the earlier `turns` of the chat."""
     return Prompt(
         system=system_message(question.subject),
+        turns=turns,
         texts=(f"Subject: {question.subject}", question.prompt),
         picture=picture,
         student_id=question.student_id,

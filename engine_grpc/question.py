@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
 from engine_grpc.errors import EngineError, Reason
 
+ANONYMOUS = "anonymous"
 MAX_PROMPT_CHARACTERS = 4_000
 MAX_SUBJECT_CHARACTERS = 64
 MAX_IMAGE_BYTES = 3 * 1024 * 1024
+_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -18,6 +21,7 @@ class Question:
     """A question that keeps the rules of `ImageQuestion` in chat.proto."""
 
     image: bytes
+    """Empty: the session's last."""
     prompt: str
     subject: str
     session_id: str
@@ -35,9 +39,44 @@ class Question:
             image=_checked_image(image),
             prompt=_checked_prompt(prompt.strip()),
             subject=_checked_subject(subject.strip()) or "general",
-            session_id=_checked_id("session_id", session_id),
-            student_id=_checked_id("student_id", student_id) or "anonymous",
+            session_id=checked_id("session_id", session_id),
+            student_id=checked_id("student_id", student_id) or ANONYMOUS,
         )
+
+    @property
+    def fingerprint(self) -> bytes:
+        """32 bytes that another question of the same student does not share."""
+        parts = (self.image, self.prompt.encode(), self.subject.encode(), self.session_id.encode())
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(len(part).to_bytes(4, "big") + part)
+        return digest.digest()
+
+
+def checked_id(field: str, value: str) -> str:
+    """Returns a student's or a session's name, empty for none.
+
+    Raises:
+        EngineError: INVALID_REQUEST.
+    """
+    if value and not _ID.fullmatch(value):
+        raise _invalid(field, f"The {field} may have at most 128 characters of [A-Za-z0-9_.:-].")
+    return value
+
+
+def checked_key(key: str) -> str:
+    """Returns an idempotency key, empty for none.
+
+    Raises:
+        EngineError: INVALID_REQUEST.
+    """
+    if key and not _KEY.fullmatch(key):
+        raise EngineError(
+            Reason.INVALID_REQUEST,
+            "The idempotency key may have at most 128 visible ASCII characters.",
+            field="request_id",
+        )
+    return key
 
 
 def _invalid(field: str, message: str) -> EngineError:
@@ -45,8 +84,6 @@ def _invalid(field: str, message: str) -> EngineError:
 
 
 def _checked_image(image: bytes) -> bytes:
-    if not image:
-        raise _invalid("image", "A picture is required.")
     if len(image) > MAX_IMAGE_BYTES:
         raise EngineError(Reason.PAYLOAD_TOO_LARGE, "The picture may have at most 3 MiB.", field="question.image")
     return image
@@ -64,9 +101,3 @@ def _checked_subject(subject: str) -> str:
     if len(subject) > MAX_SUBJECT_CHARACTERS:
         raise _invalid("subject", f"The subject may have at most {MAX_SUBJECT_CHARACTERS} characters.")
     return subject
-
-
-def _checked_id(field: str, value: str) -> str:
-    if value and not _ID.fullmatch(value):
-        raise _invalid(field, f"The {field} may have at most 128 characters of [A-Za-z0-9_.:-].")
-    return value

@@ -19,7 +19,7 @@ from engine_grpc.interceptors import CallBoundary
 from engine_grpc.servicer import ChatServicer
 
 if TYPE_CHECKING:
-    from engine_grpc.answers import Answers
+    from engine_grpc.registry import Answers
     from engine_grpc.tutor import Tutor
 
 log = structlog.get_logger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -10,13 +10,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
 from engine_grpc.model import FinishReason
-from engine_grpc.question import Question
+from engine_grpc.question import ANONYMOUS, Question, checked_id, checked_key
 
 if TYPE_CHECKING:
-    from engine_grpc.answers import Finished, Started
+    from engine_grpc.answers import Answer, Finished, Started
     from engine_grpc.tutor import Tutor
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
+Response = TypeVar("Response", chat_pb2.ChatImageResponse, chat_pb2.ResumeAnswerResponse)
 
 _FINISH_REASONS = {
     FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
@@ -27,30 +28,26 @@ _FINISH_REASONS = {
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
-    """The RPCs of protos/studyai/v1/chat.proto; ResumeAnswer and StopAnswer answer UNIMPLEMENTED."""
+    """The RPCs of protos/studyai/v1/chat.proto.
+
+    The streams write to the context instead of yielding: a cancelled generator may be closed late, a coroutine is not.
+    """
 
     def __init__(self, tutor: Tutor) -> None:
         self._tutor = tutor
 
-    # Writes to the context instead of yielding: a cancelled generator may be closed late, a coroutine is not.
     async def ChatImage(  # type: ignore[override]  # noqa: N802 - the contract's name
         self, request: chat_pb2.ChatImageRequest, context: ServicerContext
     ) -> None:
         """Streams the answer: a reader that passes on what it reads."""
-        answer = self._tutor.ask(_question(request.question))
-        with answer.reader() as reader:
-            await context.write(chat_pb2.ChatImageResponse(started=_started(answer.started)))
-            async for piece in reader:
-                delta = chat_pb2.TextDelta(text=piece.text)
-                await context.write(chat_pb2.ChatImageResponse(sequence=piece.sequence, text_delta=delta))
-            sequence, finished = reader.finished
-            await context.write(chat_pb2.ChatImageResponse(sequence=sequence, finished=_finished(finished)))
+        answer = await self._tutor.ask(_question(request.question), checked_key(request.request_id))
+        await _stream(answer, 0, context, chat_pb2.ChatImageResponse)
 
     async def CompleteChatImage(  # noqa: N802 - the contract's name
         self, request: chat_pb2.CompleteChatImageRequest, context: ServicerContext
     ) -> chat_pb2.CompleteChatImageResponse:
         """Returns the whole answer: a reader that waits for the ending."""
-        answer = self._tutor.ask(_question(request.question))
+        answer = await self._tutor.ask(_question(request.question), checked_key(request.request_id))
         with answer.reader() as reader:
             text = "".join([piece.text async for piece in reader])
             _, finished = reader.finished
@@ -61,14 +58,28 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     async def ResumeAnswer(  # type: ignore[override]  # noqa: N802 - the contract's name
         self, request: chat_pb2.ResumeAnswerRequest, context: ServicerContext
     ) -> None:
-        """Is not offered yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+        """Streams the rest of an answer: a reader that starts later."""
+        student_id = checked_id("student_id", request.student_id) or ANONYMOUS
+        answer = self._tutor.resume(request.answer_id, student_id, request.after_sequence)
+        await _stream(answer, request.after_sequence, context, chat_pb2.ResumeAnswerResponse)
 
     async def StopAnswer(  # noqa: N802 - the contract's name
         self, request: chat_pb2.StopAnswerRequest, context: ServicerContext
     ) -> chat_pb2.StopAnswerResponse:
-        """Is not offered yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+        """Stops an answer for all of its readers."""
+        self._tutor.stop(request.answer_id, checked_id("student_id", request.student_id) or ANONYMOUS)
+        return chat_pb2.StopAnswerResponse()
+
+
+async def _stream(answer: Answer, after: int, context: ServicerContext, response: type[Response]) -> None:
+    """Writes an answer's events behind the one numbered `after`; from the start, if that is 0."""
+    with answer.reader(after) as reader:
+        if not after:
+            await context.write(response(started=_started(answer.started)))
+        async for piece in reader:
+            await context.write(response(sequence=piece.sequence, text_delta=chat_pb2.TextDelta(text=piece.text)))
+        sequence, finished = reader.finished
+        await context.write(response(sequence=sequence, finished=_finished(finished)))
 
 
 def _question(question: chat_pb2.ImageQuestion) -> Question:

@@ -41,6 +41,9 @@ class EngineSettings(BaseSettings):
     stall_timeout_seconds: Seconds = 20
     answer_timeout_seconds: Seconds = 120
     max_concurrent_answers: int = Field(default=1000, ge=1)
+    resume_window_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
+    answer_ttl_seconds: float = Field(default=300, ge=0, allow_inf_nan=False)
+    session_ttl_seconds: float = Field(default=86_400, ge=0, allow_inf_nan=False)
     drain_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -18,11 +18,15 @@ from engine_grpc.answers import Answer, Finished, Started
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
 from engine_grpc.model import Done, FinishReason
+from engine_grpc.sessions import Context, Turn
 
 if TYPE_CHECKING:
-    from engine_grpc.answers import Answers
+    from collections.abc import Coroutine
+
     from engine_grpc.model import ChatModel, Prompt
     from engine_grpc.question import Question
+    from engine_grpc.registry import Answers
+    from engine_grpc.sessions import Sessions
 
 log = structlog.get_logger(__name__)
 
@@ -42,20 +46,85 @@ class Deadlines:
 class Tutor:
     """Answers questions by asking a model."""
 
-    def __init__(self, model: ChatModel, answers: Answers, deadlines: Deadlines) -> None:
+    def __init__(self, model: ChatModel, answers: Answers, sessions: Sessions, deadlines: Deadlines) -> None:
         self._model = model
         self._answers = answers
+        self._sessions = sessions
         self._deadlines = deadlines
+        self._remembering: set[asyncio.Future[None]] = set()
 
-    def ask(self, question: Question) -> Answer:
-        """Starts the answer to a question.
+    async def ask(self, question: Question, key: str = "") -> Answer:
+        """Returns the answer to a question: the one that its key names, or a new one.
 
         Raises:
-            EngineError: IMAGE_UNREADABLE or OVERLOADED.
+            EngineError: INVALID_REQUEST, IMAGE_UNREADABLE, IDEMPOTENCY_KEY_REUSED or OVERLOADED.
         """
-        asked = prompt.compose(question, _inspected(question.image))
-        started = Started(question.session_id or secrets.token_hex(16), self._model.name)
-        return self._answers.start(started, lambda answer: self._write(answer, asked))
+        fingerprint = question.fingerprint
+        joined = self._answers.join(question.student_id, key, fingerprint)
+        if joined:
+            return joined
+        asked = await self._compose(question)
+        started = Started(
+            student_id=question.student_id,
+            session_id=question.session_id or secrets.token_hex(16),
+            model=self._model.name,
+            key=key,
+        )
+        # Somebody may have come with the same key meanwhile. From here to the start nothing waits.
+        return self._answers.join(question.student_id, key, fingerprint) or self._start(question, started, asked)
+
+    def resume(self, answer_id: str, student_id: str, after: int) -> Answer:
+        """Returns a student's answer, to be read behind the event numbered `after`.
+
+        Raises:
+            EngineError: ANSWER_NOT_FOUND, or INVALID_REQUEST when there is no such event yet.
+        """
+        answer = self._answers.find(answer_id, student_id)
+        if after > len(answer.deltas) + (answer.ending is not None):
+            raise EngineError(Reason.INVALID_REQUEST, "The answer has no such event.", field="after_sequence")
+        return answer
+
+    def stop(self, answer_id: str, student_id: str) -> None:
+        """Ends a student's answer with the text it has; changes nothing when it has ended.
+
+        Raises:
+            EngineError: ANSWER_NOT_FOUND.
+        """
+        answer = self._answers.find(answer_id, student_id)
+        if answer.ending is None:
+            answer.stop()
+            self._answers.cancel(answer)
+
+    async def _compose(self, question: Question) -> Prompt:
+        """What the model is to be asked, with the context of the session."""
+        context = Context()
+        if question.session_id:
+            context = await self._sessions.load(question.student_id, question.session_id)
+        picture = _inspected(question.image) if question.image else context.picture
+        if picture is None:
+            raise EngineError(Reason.INVALID_REQUEST, "A picture is required.", field="question.image")
+        return prompt.compose(question, picture, context.turns)
+
+    def _start(self, question: Question, started: Started, asked: Prompt) -> Answer:
+        answer = self._answers.start(started, lambda answer: self._write(answer, asked), question.fingerprint)
+        answer.estimate = lambda text: usage.estimate(asked, text)
+        if question.image:
+            self._remember(self._sessions.remember_picture(started.student_id, started.session_id, asked.picture))
+        answer.on_read = lambda: self._remember_turn(question, answer)
+        return answer
+
+    def _remember_turn(self, question: Question, answer: Answer) -> None:
+        """Remembers a question with the answer that its student has read to the end."""
+        answer.on_read = lambda: None
+        if isinstance(answer.ending, Finished) and answer.deltas:
+            turn, started = Turn(question.prompt, answer.text), answer.started
+            self._remember(self._sessions.remember_turn(started.student_id, started.session_id, turn))
+
+    def _remember(self, remembering: Coroutine[None, None, None]) -> None:
+        # Beside the stream: what keeps sessions may be slow, and must not make the stream so.
+        task = asyncio.ensure_future(remembering)
+        self._remembering.add(task)
+        task.add_done_callback(self._remembering.discard)
 
     async def _write(self, answer: Answer, asked: Prompt) -> None:
         """Lets the model write the answer, and ends it whatever happens; cancelled, there is nobody to end it for."""
@@ -80,7 +149,7 @@ class Tutor:
             ):
                 async for event in events:
                     if isinstance(event, Done):
-                        tokens = event.usage or usage.estimate(asked, answer.text)
+                        tokens = event.usage or answer.estimate(answer.text)
                         answer.end(Finished(event.finish_reason, tokens, answer.elapsed))
                     else:
                         answer.append(event.text)

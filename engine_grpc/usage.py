@@ -21,7 +21,8 @@ def estimate(prompt: Prompt, text: str) -> Usage:
     A token is about four bytes of UTF-8; a picture at high detail costs 85 tokens and 170 a tile of 512 pixels after
     scaling to fit 2,048 and then 768 on the short side (OpenAI's guide "Images and vision", calculating costs).
     """
-    words = sum(_text_tokens(part) for part in (prompt.system, *prompt.texts))
+    before = [text for turn in prompt.turns for text in (turn.question, turn.answer)]
+    words = sum(_text_tokens(part) for part in (prompt.system, *before, *prompt.texts))
     asked = words + _image_tokens(prompt.picture.width, prompt.picture.height)
     written = _text_tokens(text)
     return Usage(asked, written, asked + written, estimated=True)

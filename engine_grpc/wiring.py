@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from engine_grpc.openai_model import OpenAIOptions
+from engine_grpc.registry import Keeping
 from engine_grpc.retired_models import retirement_warning
 from engine_grpc.tutor import Deadlines
 
@@ -25,6 +26,15 @@ def deadlines(settings: EngineSettings) -> Deadlines:
         first_token=settings.first_token_timeout_seconds,
         stall=settings.stall_timeout_seconds,
         answer=settings.answer_timeout_seconds,
+    )
+
+
+def keeping(settings: EngineSettings) -> Keeping:
+    """Returns how long answers are kept."""
+    return Keeping(
+        resume_window=settings.resume_window_seconds,
+        answer_ttl=settings.answer_ttl_seconds,
+        max_live=settings.max_concurrent_answers,
     )
 
 

@@ -12,12 +12,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
-from engine_grpc.answers import Answers
 from engine_grpc.openai_model import OpenAIModel
+from engine_grpc.registry import Answers
 from engine_grpc.server import Engine, start_engine
+from engine_grpc.sessions import MemorySessions
 from engine_grpc.settings import EngineSettings
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, model_options
+from engine_grpc.wiring import deadlines, keeping, model_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
@@ -132,8 +133,9 @@ async def running_engine(upstream: Upstream, **settings: Any) -> AsyncIterator[R
     """Runs an engine that asks `upstream`; `settings` are fields of EngineSettings."""
     chosen = engine_settings(openai_base_url=upstream.base_url, **settings)
     model = OpenAIModel(model_options(chosen, chosen.openai_base_url, chosen.openai_model))
-    answers = Answers(chosen.max_concurrent_answers)
-    engine = await start_engine(Tutor(model, answers, deadlines(chosen)), answers, "127.0.0.1", 0)
+    answers = Answers(keeping(chosen))
+    tutor = Tutor(model, answers, MemorySessions(chosen.session_ttl_seconds), deadlines(chosen))
+    engine = await start_engine(tutor, answers, "127.0.0.1", 0)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{engine.port}") as channel:
             yield RunningEngine(engine, channel)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine_grpc.answers import Answer, Answers, Finished, Started
+from engine_grpc.answers import Answer, Finished, Started
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.model import FinishReason, Usage
+from engine_grpc.registry import Answers, Keeping
 
 if TYPE_CHECKING:
     from engine_grpc.answers import Piece
@@ -18,7 +19,7 @@ END = Finished(FinishReason.STOP, Usage(1, 2, 3), 0.1)
 
 
 def started() -> Started:
-    return Started("session", "model")
+    return Started(student_id="anna", session_id="session", model="model")
 
 
 async def pieces(answer: Answer) -> list[Piece]:
@@ -78,7 +79,7 @@ async def test_only_the_first_ending_counts() -> None:
 
 
 async def test_last_readers_leaving_cancels_the_writer() -> None:
-    answers = Answers(limit=1)
+    answers = Answers(Keeping(max_live=1))
     cancelled = asyncio.Event()
 
     async def write(answer: Answer) -> None:
@@ -101,7 +102,7 @@ async def test_last_readers_leaving_cancels_the_writer() -> None:
 
 
 async def test_readers_leaving_after_the_ending_disturbs_nobody() -> None:
-    answers = Answers(limit=1)
+    answers = Answers(Keeping(max_live=1))
     done = asyncio.Event()
 
     async def write(answer: Answer) -> None:
@@ -115,7 +116,7 @@ async def test_readers_leaving_after_the_ending_disturbs_nobody() -> None:
 
 
 async def test_answer_over_the_limit_is_refused_until_another_ends() -> None:
-    answers = Answers(limit=1)
+    answers = Answers(Keeping(max_live=1))
     release = asyncio.Event()
 
     async def write(answer: Answer) -> None:

@@ -1,0 +1,107 @@
+"""Chat context: what was asked and answered before in the same session, and the last picture.
+
+A session belongs to a student: another student's session of the same name is another session. Only what the student
+has seen is remembered. Memory is bounded by turns, bytes and age; the least recently used session goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from engine_grpc.image import Picture
+
+MAX_TURNS = 8
+MAX_BYTES = 256 * 1024 * 1024
+"""Of all sessions together; one with a large picture has about 3 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer, as text."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a session remembers."""
+
+    turns: tuple[Turn, ...] = ()
+    """Oldest first, at most `MAX_TURNS`."""
+    picture: Picture | None = None
+    """The last one."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        text = sum(len(turn.question) + len(turn.answer) for turn in self.turns)
+        return 4 * text + (len(self.picture.data) if self.picture else 0)
+
+
+class Sessions(Protocol):
+    """Where contexts are kept."""
+
+    async def load(self, student_id: str, session_id: str) -> Context:
+        """Returns what the session remembers: nothing, for a new one."""
+        ...
+
+    async def remember_picture(self, student_id: str, session_id: str, picture: Picture) -> None:
+        """Makes `picture` the session's last."""
+        ...
+
+    async def remember_turn(self, student_id: str, session_id: str, turn: Turn) -> None:
+        """Adds what the student asked and saw."""
+        ...
+
+
+class MemorySessions:
+    """Contexts in this process.
+
+    Args:
+        ttl: Seconds after its last use until a session is forgotten.
+        max_bytes: Of all sessions together.
+    """
+
+    def __init__(self, ttl: float, max_bytes: int = MAX_BYTES) -> None:
+        self._ttl = ttl
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._contexts: OrderedDict[tuple[str, str], tuple[float, Context]] = OrderedDict()
+
+    async def load(self, student_id: str, session_id: str) -> Context:
+        """Returns what the session remembers; see `Sessions`."""
+        self._expire()
+        return self._contexts.get((student_id, session_id), (0.0, Context()))[1]
+
+    async def remember_picture(self, student_id: str, session_id: str, picture: Picture) -> None:
+        """Makes `picture` the session's last; see `Sessions`."""
+        context = await self.load(student_id, session_id)
+        self._put((student_id, session_id), replace(context, picture=picture))
+
+    async def remember_turn(self, student_id: str, session_id: str, turn: Turn) -> None:
+        """Adds a turn; see `Sessions`."""
+        context = await self.load(student_id, session_id)
+        self._put((student_id, session_id), replace(context, turns=(*context.turns, turn)[-MAX_TURNS:]))
+
+    def _put(self, name: tuple[str, str], context: Context) -> None:
+        self._drop(name)
+        self._contexts[name] = (asyncio.get_running_loop().time(), context)
+        self._bytes += context.size
+        self._expire()
+
+    def _drop(self, name: tuple[str, str]) -> None:
+        _, context = self._contexts.pop(name, (0.0, Context()))
+        self._bytes -= context.size
+
+    def _expire(self) -> None:
+        old = asyncio.get_running_loop().time() - self._ttl
+        while self._contexts:
+            name, (used, _) = next(iter(self._contexts.items()))
+            if used > old and self._bytes <= self._max_bytes:
+                return
+            self._drop(name)

@@ -1,0 +1,32 @@
+"""The gateway's composition root: settings, logging, wiring, run."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import ValidationError
+
+from sse_gateway.app import create_app
+from sse_gateway.dependencies import Lifecycle
+from sse_gateway.engine import EngineClient
+from sse_gateway.engine_url import engine_targets
+from sse_gateway.log import configure_logging
+from sse_gateway.server import GatewayServer, server_config
+from sse_gateway.settings import GatewaySettings, faults
+
+
+def main() -> None:
+    """Runs the gateway until it is told to stop. Exits with 2 where a setting is wrong."""
+    try:
+        settings = GatewaySettings()
+    except ValidationError as error:
+        sys.stderr.writelines(f"sse-gateway: {fault}\n" for fault in faults(error))
+        sys.exit(2)
+    configure_logging(settings.log_level, settings.log_format)
+    lifecycle = Lifecycle()
+    app = create_app(settings, EngineClient(engine_targets(settings.ai_engine_url)), lifecycle)
+    GatewayServer(server_config(app, settings), lifecycle).run()
+
+
+if __name__ == "__main__":
+    main()

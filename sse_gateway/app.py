@@ -1,0 +1,126 @@
+"""The ASGI application: routes, handlers, lifespan."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+from starlette.staticfiles import StaticFiles
+
+from sse_gateway import chat, health, openapi
+from sse_gateway.access import RequestBoundary, RequestRecord
+from sse_gateway.dependencies import Lifecycle, Parts
+from sse_gateway.errors import ErrorCode, GatewayError, error_response
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, JSONResponse
+
+    from sse_gateway.engine import EngineClient
+    from sse_gateway.settings import GatewaySettings
+
+
+class Gateway(FastAPI):
+    """FastAPI, whose OpenAPI document also has what `sse_gateway.openapi` refers to."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Returns the OpenAPI document; see https://fastapi.tiangolo.com/how-to/extending-openapi."""
+        if not self.openapi_schema:
+            document = super().openapi()
+            document["components"]["schemas"] |= openapi.own_schemas()
+        return super().openapi()
+
+
+def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifecycle) -> FastAPI:
+    """Returns the application.
+
+    Args:
+        settings: The gateway's.
+        engine: Entered and left with the application's lifespan.
+        lifecycle: Whoever runs the application tells it there when it drains.
+    """
+    app = Gateway(
+        title=openapi.TITLE,
+        version=version("studyai-chat"),
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.openapi_version = "3.2.0"
+    app.state.parts = Parts(settings, engine, lifecycle)
+    app.add_middleware(RequestBoundary)
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.include_router(chat.router)
+    app.include_router(health.router)
+    _add_docs(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with app.state.parts.engine:
+        yield
+
+
+def _add_docs(app: FastAPI) -> None:
+    """Serves Swagger UI from here: FastAPI's own page loads it from the internet."""
+
+    async def docs(_request: Request) -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="data:,",
+        )
+
+    async def home(_request: Request) -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    app.add_route("/docs", docs, include_in_schema=False)
+    app.add_route("/", home, include_in_schema=False)
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_standalone_docs", "static/swagger")]))
+
+
+async def _gateway_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, GatewayError)
+    return error_response(error, RequestRecord.of(request))
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    sentence = "; ".join(_fault(fault) for fault in error.errors())
+    return error_response(GatewayError(ErrorCode.INVALID_REQUEST, sentence), RequestRecord.of(request))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """For what the router refuses: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    refusal = GatewayError(ErrorCode.INVALID_REQUEST, error.detail)
+    response = error_response(refusal, RequestRecord.of(request), status=error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    """Says which member breaks which rule. The rule is pydantic's sentence, which does not quote the value."""
+    member = ".".join(str(part) for part in fault["loc"])
+    match fault["type"]:
+        case "json_invalid":
+            return "The body is not JSON."
+        case "model_type" | "dict_type":
+            return "The body is not a JSON object."
+        case _:
+            return f"{member}: {fault['msg']}."

@@ -1,0 +1,44 @@
+"""Whether the gateway lives, and whether it should be sent requests: each check by its name."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from sse_gateway.dependencies import AppParts
+
+_CHECK_SECONDS = 1.0
+
+
+class Health(BaseModel):
+    """How the gateway is."""
+
+    status: Literal["ok", "unavailable"]
+    failed: list[str] = Field(
+        default=[], description="The checks that failed: `engine` (reached, and serving), `draining`."
+    )
+
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="Does it live?", response_model_exclude_unset=True)
+async def healthz() -> Health:
+    """Answers while the process lives."""
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    summary="Is it ready?",
+    response_model_exclude_unset=True,
+    responses={503: {"model": Health, "description": "No; `failed` says why."}},
+)
+async def readyz(parts: AppParts, response: Response) -> Health:
+    """Tells whether the gateway should be sent questions."""
+    checks = {"engine": await parts.engine.serving(_CHECK_SECONDS), "draining": not parts.lifecycle.draining}
+    failed = [name for name, passed in checks.items() if not passed]
+    if not failed:
+        return Health(status="ok")
+    response.status_code = 503
+    return Health(status="unavailable", failed=failed)

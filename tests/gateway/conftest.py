@@ -1,0 +1,119 @@
+"""A gateway on a real port in front of an engine whose every word the test speaks, all in the test's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from sse_gateway.app import create_app
+from sse_gateway.dependencies import Lifecycle
+from sse_gateway.engine import EngineClient
+from sse_gateway.engine_url import engine_targets
+from sse_gateway.log import configure_logging
+from sse_gateway.server import GatewayServer, server_config
+from sse_gateway.settings import GatewaySettings
+from tests.gateway.fake_engine import FakeEngine, fake_engine
+from tests.gateway.wire import Connection, connect, encoded, question
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_as_shipped() -> None:
+    configure_logging("info", "json")
+
+
+class InLoopServer(GatewayServer):
+    """Leaves the test runner's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class RunningGateway:
+    """What a test does with a gateway: ask it, and look behind the scenes."""
+
+    def __init__(self, server: GatewayServer, lifecycle: Lifecycle) -> None:
+        self.server = server
+        self.lifecycle = lifecycle
+        self.port: int = server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def post(self, path: str, body: Any = None, **headers: str) -> AsyncIterator[Connection]:
+        """Sends a whole question on a connection of its own; the answer is for the test to read."""
+        async with connect(self.port) as client:
+            await client.send("POST", path, encoded(question() if body is None else body), **headers)
+            yield client
+
+    @asynccontextmanager
+    async def get(self, path: str, **headers: str) -> AsyncIterator[Connection]:
+        """Asks on a connection of its own and reads the response's head."""
+        async with connect(self.port) as client:
+            await client.send("GET", path, **headers)
+            await client.read_head()
+            yield client
+
+    async def until_busy(self) -> None:
+        """Waits until a request is being served."""
+        async with asyncio.timeout(5):
+            while not self.server.server_state.tasks:
+                await asyncio.sleep(0)
+
+    async def until_ready(self) -> None:
+        """Asks whether the gateway is ready until it is."""
+        async with asyncio.timeout(5):
+            while True:
+                async with self.get("/readyz") as client:
+                    if client.status == 200:
+                        return
+
+    async def rest(self) -> None:
+        """Waits until nothing of any request is left."""
+        async with asyncio.timeout(5):
+            while tasks := self.server.server_state.tasks:
+                await asyncio.wait(list(tasks))
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running_gateway(engine_url: str, **settings: Any) -> AsyncIterator[RunningGateway]:
+    given = GatewaySettings(_env_file=None, ai_engine_url=engine_url, port=0, **settings)
+    lifecycle = Lifecycle()
+    app = create_app(given, EngineClient(engine_targets(engine_url)), lifecycle)
+    server = InLoopServer(server_config(app, given), lifecycle)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(5):
+        while not server.started:
+            await asyncio.sleep(0.001)
+    try:
+        yield RunningGateway(server, lifecycle)
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def engine() -> AsyncIterator[FakeEngine]:
+    async with fake_engine() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared_gateway(engine: FakeEngine) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(engine.url) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def gateway(shared_gateway: RunningGateway, engine: FakeEngine) -> AsyncIterator[RunningGateway]:
+    """The module's gateway, found at rest again after every test."""
+    yield shared_gateway
+    await shared_gateway.rest()
+    assert engine.idle

@@ -1,0 +1,79 @@
+"""The fold from messages to events, without a wire: whatever comes, however it is taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from studyai.v1.chat_pb2 import ChatImageResponse, TextDelta
+
+from sse_gateway.events import AnswerEvents, EventOrderError
+from tests.gateway.fake_engine import FINISHED, STARTED
+from tests.gateway.wire import events_in
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
+
+
+def message(sequence: int = 0, **event: Any) -> ChatImageResponse:
+    return ChatImageResponse(sequence=sequence, **event)
+
+
+@given(pieces=st.lists(st.tuples(TEXT, st.booleans())), accumulate=st.booleans())
+def test_text_is_whole_however_it_is_cut_and_taken(pieces: list[tuple[str, bool]], accumulate: bool) -> None:
+    events = AnswerEvents(accumulate=accumulate)
+    events.fold(message(started=STARTED))
+    stream = b""
+    for sequence, (piece, taken) in enumerate(pieces, 1):
+        events.fold(message(sequence, text_delta=TextDelta(text=piece)))
+        if taken:
+            stream += events.take()
+    events.fold(message(len(pieces) + 1, finished=FINISHED))
+    stream += events.take()
+    told = events_in(stream)
+    text = "".join(piece for piece, _ in pieces)
+    contents = told[1:-1]
+    assert [told[0]["type"], told[-1]["type"]] == ["start", "end"]
+    assert told[-1]["content"] == "".join(event["delta"] for event in contents) == text
+    if accumulate:
+        so_far = ""
+        for event in contents:
+            so_far += event["delta"]
+            assert event["content"] == so_far
+    assert stream.isascii()
+    assert events.ended
+
+
+def test_nothing_new_is_nothing_to_write() -> None:
+    events = AnswerEvents(accumulate=True)
+    assert events.take() == b""
+    events.fold(message(started=STARTED))
+    assert events.take()
+    assert events.take() == b""
+    assert not events.ended
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [message(text_delta=TextDelta(text="This"))],
+        [message(finished=FINISHED)],
+        [message(started=STARTED), message(started=STARTED)],
+        [message(started=STARTED), message(finished=FINISHED), message(finished=FINISHED)],
+        [message(started=STARTED), message(finished=FINISHED), message(text_delta=TextDelta(text="This"))],
+    ],
+)
+def test_messages_out_of_order_are_refused(messages: list[ChatImageResponse]) -> None:
+    events = AnswerEvents(accumulate=True)
+    for good in messages[:-1]:
+        events.fold(good)
+    with pytest.raises(EventOrderError):
+        events.fold(messages[-1])
+
+
+def test_answer_without_an_end_is_not_complete() -> None:
+    events = AnswerEvents(accumulate=True)
+    events.fold(message(started=STARTED))
+    with pytest.raises(EventOrderError):
+        events.check_complete()

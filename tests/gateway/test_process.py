@@ -1,0 +1,160 @@
+"""The process: how it ends, and what it has logged by then."""
+
+from __future__ import annotations
+
+import base64
+import signal
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from tests.gateway.fake_engine import FakeEngine, failure
+from tests.gateway.process import gateway_process
+from tests.gateway.wire import FALLBACK, STREAM, Connection, connect, encoded, event_data, question
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PROMPT, STUDENT, SESSION, PICTURE, TEXT = (
+    f"canary-{name}" for name in ("prompt", "student", "session", "picture", "text")
+)
+BODY = encoded(
+    question(
+        base64_image=base64.b64encode(PICTURE.encode()).decode(),
+        prompt=PROMPT,
+        student_id=STUDENT,
+        session_id=SESSION,
+        subject="canary-subject",
+    )
+)
+STOPS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("stop", STOPS)
+async def test_idle_gateway_ends_at_once_and_well(tmp_path: Path, stop: signal.Signals) -> None:
+    async with gateway_process(tmp_path) as gateway, connect(gateway.port) as client:
+        await client.send("GET", "/healthz")
+        await client.read_head()
+        gateway.signal(stop)
+        assert await gateway.end() == 0
+        assert "Traceback" not in gateway.output
+
+
+@pytest.mark.parametrize("stop", STOPS)
+async def test_running_answer_may_end_before_the_gateway_does(
+    tmp_path: Path, engine: FakeEngine, stop: signal.Signals
+) -> None:
+    async with gateway_process(tmp_path, AI_ENGINE_URL=engine.url) as gateway, connect(gateway.port) as client:
+        await client.send("POST", STREAM, BODY)
+        call = await engine.next_call()
+        await call.start()
+        await client.read_head()
+        await client.read_event()
+        gateway.signal(stop)
+        await gateway.until("Shutting down")
+        await call.text("Whole")
+        assert event_data(await client.read_event())["delta"] == "Whole"
+        await call.finish()
+        assert event_data(await client.read_body())["content"] == "Whole"
+        assert await gateway.end() == 0
+
+
+@pytest.mark.parametrize("stop", STOPS)
+async def test_second_signal_ends_the_gateway_now(tmp_path: Path, engine: FakeEngine, stop: signal.Signals) -> None:
+    async with gateway_process(tmp_path, AI_ENGINE_URL=engine.url) as gateway, connect(gateway.port) as client:
+        await client.send("POST", STREAM, BODY)
+        call = await engine.next_call()
+        await call.start()
+        await client.read_head()
+        gateway.signal(stop)
+        await gateway.until("Shutting down")
+        gateway.signal(stop)
+        await gateway.end()
+        await call.cancelled.wait()
+
+
+async def test_answers_that_outlast_the_drain_are_cut(tmp_path: Path, engine: FakeEngine) -> None:
+    async with (
+        gateway_process(tmp_path, AI_ENGINE_URL=engine.url, DRAIN_SECONDS="0") as gateway,
+        connect(gateway.port) as client,
+    ):
+        await client.send("POST", STREAM, BODY)
+        call = await engine.next_call()
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.end() == 0
+        await call.cancelled.wait()
+
+
+async def test_each_request_is_one_line_that_tells_its_end(tmp_path: Path, engine: FakeEngine) -> None:
+    async with gateway_process(tmp_path, AI_ENGINE_URL=engine.url) as gateway:
+        async with connect(gateway.port) as client:
+            await client.send("POST", STREAM, BODY, x_request_id="whole")
+            call = await engine.next_call()
+            await call.start()
+            await call.text(TEXT)
+            await call.finish()
+            await client.read_head()
+            await client.read_body()
+        async with connect(gateway.port) as client:
+            await client.send("POST", STREAM, BODY, x_request_id="left")
+            call = await engine.next_call()
+            await call.start()
+            await client.read_head()
+        await call.cancelled.wait()
+        async with connect(gateway.port) as client:
+            await client.send("POST", STREAM, BODY, x_request_id="left-early")
+            call = await engine.next_call()
+        await call.cancelled.wait()
+        async with connect(gateway.port) as client:
+            await client.send("POST", "/api/v1/chat-image", BODY, x_request_id="failed")
+            (await engine.next_call()).fail(failure(grpc.StatusCode.UNAVAILABLE, "OVERLOADED"))
+            await client.read_head()
+        async with connect(gateway.port) as client:
+            await client.send("GET", "/answers/canary-path?canary=query", x_request_id="lost")
+            await client.read_head()
+        gateway.signal(signal.SIGTERM)
+        await gateway.end()
+        lines = {record["request_id"]: record for record in gateway.records if record["event"] == "request ended"}
+    told = {key: (line["method"], line["route"], line["status"], line["outcome"]) for key, line in lines.items()}
+    assert told == {
+        "whole": ("POST", STREAM, 200, "completed"),
+        "left": ("POST", STREAM, 200, "client_gone"),
+        "left-early": ("POST", STREAM, None, "client_gone"),
+        "failed": ("POST", "/api/v1/chat-image", 503, "OVERLOADED"),
+        "lost": ("GET", None, 404, "INVALID_REQUEST"),
+    }
+    assert all(line["duration_ms"] >= 0 for line in lines.values())
+
+
+async def test_log_holds_nothing_of_what_students_send_and_get(tmp_path: Path, engine: FakeEngine) -> None:
+    async with gateway_process(tmp_path, AI_ENGINE_URL=engine.url, LOG_LEVEL="debug") as gateway:
+        async with connect(gateway.port) as client:
+            await every_kind_of_request(client, engine)
+        gateway.signal(signal.SIGTERM)
+        await gateway.end()
+        assert len([record for record in gateway.records if record["event"] == "request ended"]) == 8
+        assert "canary" not in gateway.output
+        assert base64.b64encode(PICTURE.encode()).decode() not in gateway.output
+
+
+async def every_kind_of_request(client: Connection, engine: FakeEngine) -> None:
+    for bad in (BODY[:-5], BODY.replace(STUDENT.encode(), b"canary-student/"), BODY.replace(b"Y2Fu", b"*anary")):
+        await client.send("POST", STREAM, bad)
+        await client.read_head()
+        await client.read_body()
+    for reason in ("INVALID_REQUEST", "INTERNAL", None):
+        await client.send("POST", FALLBACK, BODY)
+        (await engine.next_call()).fail(failure(grpc.StatusCode.UNKNOWN, reason, f"engine says {PROMPT}"))
+        await client.read_head()
+        await client.read_body()
+    for orderly in (True, False):
+        await client.send("POST", STREAM, BODY)
+        call = await engine.next_call()
+        await call.start()
+        await call.text(TEXT)
+        await (call.finish() if orderly else call.start())
+        await client.read_head()
+        await client.read_body()
