@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help run test setup proto check-protos lint format types pytest lock clean
+.PHONY: help run run-cluster soak test setup proto check-protos lint format types pytest lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 run: $(VENV)/run.stamp ## Set up and run the service; without an API key on the embedded local model
 	@$(BIN)/python deploy/up.py
+
+run-cluster: $(VENV)/run.stamp ## Run two engines, two gateways and a Redis that they share
+	@$(BIN)/python deploy/up.py --engines 2 --gateways 2 --redis
 
 test: setup lint types check-protos pytest ## Set up and pass every check
 
@@ -32,6 +35,9 @@ types: $(VENV)/dev.stamp ## Check the types
 
 pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: setup ## Cut a thousand streams at random, with two engines, two gateways and a Redis (minutes)
+	SOAK_CUTS=1000 $(BIN)/python -m pytest tests/soak -s
 
 proto: $(VENV)/dev.stamp ## Write generated/ anew from protos/
 	scripts/generate_protos.sh generated

@@ -1,18 +1,25 @@
-"""Runs the whole service on this machine, an engine and a gateway, until Ctrl-C: what `make run` calls.
+"""Runs the whole service on this machine until Ctrl-C: what `make run` and `make run-cluster` call.
 
-Both are the processes that run in production, with the settings of the environment and `.env`. Where no model is
-configured, the embedded local one answers, and this says so.
+One engine and one gateway, or several of each with a Redis that they share. All are the processes that run in
+production, with the settings of the environment and `.env`. Where no model is configured, the embedded local one
+answers, and this says so.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
@@ -22,8 +29,9 @@ if TYPE_CHECKING:
 
 _READY_SECONDS = 90
 _POLL_SECONDS = 0.2
+_STOP_SECONDS = 15
 _GREETING = """
-StudyAI is ready on {url}
+StudyAI is ready on {urls}
 
   Ask about a page:   curl -N {url}/api/ai/chat-image-stream -H 'Content-Type: application/json' -d @examples/ask.json
   All in one reply:   curl {url}/api/ai/chat-image -H 'Content-Type: application/json' -d @examples/ask.json
@@ -33,51 +41,122 @@ Ctrl-C ends everything.
 """
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What is to run, on which ports of this machine."""
+
+    engine_ports: list[int]
+    gateway_ports: list[int]
+    redis_port: int | None
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the gateways listen."""
+        return [f"http://localhost:{port}" for port in self.gateway_ports]
+
+    @property
+    def ports(self) -> list[int]:
+        """Everything that is to be listened on."""
+        return [*self.engine_ports, *self.gateway_ports, *([self.redis_port] if self.redis_port else [])]
+
+    def settings(self) -> dict[str, str]:
+        """What all processes are told of each other."""
+        engines = ",".join(f"http://localhost:{port}" for port in self.engine_ports)
+        state = {"STATE_URL": f"redis://127.0.0.1:{self.redis_port}"} if self.redis_port else {}
+        return {"AI_ENGINE_URL": engines, **state}
+
+    def commands(self) -> list[tuple[list[str], dict[str, str]]]:
+        """Each process and its own settings, in the order to start them."""
+        python = [sys.executable, "-m"]
+        engines = [([*python, "engine_grpc"], {"ENGINE_PORT": str(port)}) for port in self.engine_ports]
+        gateways = [([*python, "sse_gateway"], {"PORT": str(port)}) for port in self.gateway_ports]
+        return [*([(self._redis(), {})] if self.redis_port else []), *engines, *gateways]
+
+    def _redis(self) -> list[str]:
+        # Nothing is written to disk: what is shared lives for minutes.
+        return [
+            "redis-server",
+            "--port",
+            str(self.redis_port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--loglevel",
+            "warning",
+        ]
+
+
 def main() -> int:
-    """Runs the service; returns the exit status: 0 after Ctrl-C or SIGTERM, 1 where a process failed."""
+    """Runs the service; returns the exit status: 0 when it was told to end, 1 where a process failed."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    environment = service_environment(os.environ, dotenv_values(".env"))
-    processes = [_start(module, environment) for module in ("engine_grpc", "sse_gateway")]
-    try:
-        url = f"http://localhost:{environment['PORT']}"
-        if _wait_until_ready(url, processes, stop):
-            print(_GREETING.format(url=url), flush=True)
-        while not stop.wait(_POLL_SECONDS):
-            if any(process.poll() is not None for process in processes):
-                print("A process ended; its last words are above.", file=sys.stderr)
-                return 1
-        return 0
-    finally:
-        _end(reversed(processes))
+    known = {**dotenv_values(".env"), **os.environ}
+    cluster = plan(known)
+    if cluster.redis_port and not shutil.which("redis-server"):
+        print("redis-server is not installed: apt-get install redis-server, or brew install redis", file=sys.stderr)
+        return 1
+    if taken := [port for port in cluster.ports if _listens(port)]:
+        print(f"Port {taken[0]} is taken: is the service running already?", file=sys.stderr)
+        return 1
+    environment = {**os.environ, **first_run_settings(known), **cluster.settings()}
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if cluster.redis_port else None
+        processes = [_start(command, {**environment, **own}, folder) for command, own in cluster.commands()]
+        stack.callback(_end, processes[::-1])
+        return _watch(cluster, processes, stop)
 
 
-def service_environment(environ: Mapping[str, str], dotenv: Mapping[str, str | None]) -> dict[str, str]:
-    """Returns the processes' environment: the settings as they are, and what a first run needs beside them."""
-    known = {**dotenv, **environ}
-    added = {"PORT": known.get("PORT") or "3000", "DRAIN_SECONDS": known.get("DRAIN_SECONDS") or "2"}
+def plan(known: Mapping[str, str | None]) -> Cluster:
+    """Returns what the command line and the settings ask for."""
+    parser = argparse.ArgumentParser(description="Runs engines and gateways on this machine until Ctrl-C.")
+    parser.add_argument("--engines", type=int, default=1, metavar="N", help="how many engines (default 1)")
+    parser.add_argument("--gateways", type=int, default=1, metavar="N", help="how many gateways (default 1)")
+    parser.add_argument("--redis", action="store_true", help="with a Redis that the engines share")
+    asked = parser.parse_args()
+    engine, gateway = int(known.get("ENGINE_PORT") or 5001), int(known.get("PORT") or 3000)
+    return Cluster(
+        engine_ports=[engine + number for number in range(asked.engines)],
+        gateway_ports=[gateway + number for number in range(asked.gateways)],
+        redis_port=int(known.get("REDIS_PORT") or 6380) if asked.redis else None,
+    )
+
+
+def first_run_settings(known: Mapping[str, str | None]) -> dict[str, str]:
+    """Returns what a run without any settings needs."""
+    added = {"DRAIN_SECONDS": known.get("DRAIN_SECONDS") or "2"}
     if not any(known.get(name) for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LOCAL_MODEL")):
         print("No OPENAI_API_KEY found: the embedded local model answers. It reads pages, but it is no tutor.")
         added["LOCAL_MODEL"] = "true"
-    if not known.get("AI_ENGINE_URL"):
-        added["AI_ENGINE_URL"] = f"http://localhost:{known.get('ENGINE_PORT') or '5001'}"
-    return {**environ, **added}
+    return added
 
 
-def _start(module: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(command: list[str], environment: Mapping[str, str], folder: str | None) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C comes here alone, and the processes are ended in order.
-    return subprocess.Popen([sys.executable, "-m", module], env=environment, start_new_session=True)  # noqa: S603
+    where = folder if command[0] == "redis-server" else None
+    return subprocess.Popen(command, env=environment, cwd=where, start_new_session=True)  # noqa: S603
 
 
-def _wait_until_ready(url: str, processes: list[subprocess.Popen[bytes]], stop: threading.Event) -> bool:
-    for _ in range(int(_READY_SECONDS / _POLL_SECONDS)):
-        if stop.wait(_POLL_SECONDS) or any(process.poll() is not None for process in processes):
-            return False
-        if _is_ready(url):
-            return True
-    print(f"Not ready after {_READY_SECONDS} s; what it waits for: {url}/readyz", file=sys.stderr)
-    return False
+def _watch(cluster: Cluster, processes: list[subprocess.Popen[bytes]], stop: threading.Event) -> int:
+    """Says when all is ready, and waits until it is to stop or a process ends."""
+    waited, ready = 0.0, False
+    while not stop.wait(_POLL_SECONDS):
+        if any(process.poll() is not None for process in processes):
+            print("A process ended; its last words are above.", file=sys.stderr)
+            return 1
+        if not ready and (ready := all(_is_ready(url) for url in cluster.urls)):
+            print(_GREETING.format(urls=" and ".join(cluster.urls), url=cluster.urls[0]), flush=True)
+        waited += _POLL_SECONDS
+        if not ready and waited > _READY_SECONDS:
+            print(f"Not ready after {_READY_SECONDS} s: see {cluster.urls[0]}/readyz", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _is_ready(url: str) -> bool:
@@ -89,11 +168,11 @@ def _is_ready(url: str) -> bool:
 
 
 def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Ends each in turn, the gateway before the engine that it needs."""
+    """Ends each in turn: the gateways before the engines that they need, Redis last."""
     for process in processes:
         process.terminate()
         try:
-            process.wait(timeout=15)
+            process.wait(timeout=_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

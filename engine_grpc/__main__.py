@@ -20,10 +20,9 @@ from engine_grpc.log import configure_logging
 from engine_grpc.openai_model import OpenAIModel
 from engine_grpc.registry import Answers
 from engine_grpc.server import run_until_signal, start_engine
-from engine_grpc.sessions import MemorySessions
 from engine_grpc.settings import EngineSettings, faults
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, keeping, model_options
+from engine_grpc.wiring import deadlines, keeping, model_options, state
 
 log = structlog.get_logger("engine_grpc")
 
@@ -58,7 +57,9 @@ async def run(settings: EngineSettings) -> None:
         options = model_options(settings, base_url, name)
         model = await stack.enter_async_context(aclosing(OpenAIModel(options)))
         answers = Answers(keeping(settings))
-        tutor = Tutor(model, answers, MemorySessions(settings.session_ttl_seconds), deadlines(settings))
+        kept = await stack.enter_async_context(state(settings))
+        tutor = Tutor(model, answers, kept.sessions, deadlines(settings), kept.shared)
+        await stack.enter_async_context(aclosing(tutor))
         engine = await start_engine(tutor, answers, settings.engine_host, settings.engine_port)
         log.info("engine listens", host=settings.engine_host, port=engine.port, model=name)
         await run_until_signal(engine, settings.drain_seconds)

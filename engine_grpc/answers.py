@@ -29,6 +29,8 @@ class Started:
     """Who asked, and who alone may read."""
     session_id: str
     model: str
+    question: str = ""
+    """The student's words, which the session remembers with the answer."""
     key: str = ""
     """The idempotency key; without one nobody can come back to the answer while it is written."""
     answer_id: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -72,6 +74,10 @@ class Answer:
         """Called when the first reader comes, and when the last one leaves before the ending."""
         self.on_read: Callable[[], object] = lambda: None
         """Called when a reader has come to the ending."""
+        self.on_grown: Callable[[], object] = lambda: None
+        """Called whenever there is more of the answer, or its ending, or when it is given up."""
+        self.given_up = False
+        """Whether its writer was cancelled because nobody read: it has no ending, and gets none."""
         self.estimate: Callable[[str], Usage] = lambda _: Usage(0, 0, 0, estimated=True)
         """What this answer costs with so much text, where nobody else says."""
         self._began = asyncio.get_running_loop().time()
@@ -99,18 +105,26 @@ class Answer:
             self.ending = ending
             self._wake()
 
+    def give_up(self) -> None:
+        """Marks an answer that nobody wants any more."""
+        self.given_up = True
+        self.on_grown()
+
     def stop(self) -> None:
         """Ends the answer with the text it has, because somebody asked for that."""
         self.end(Finished(FinishReason.STOPPED, self.estimate(self.text), self.elapsed))
 
     @contextmanager
-    def reader(self, after: int = 0) -> Iterator[Reader]:
-        """A cursor behind the delta numbered `after`, counted as a reader until it is left."""
+    def reader(self, after: int = 0, boundary: int = 0) -> Iterator[Reader]:
+        """A cursor behind the delta numbered `after`, counted as a reader until it is left.
+
+        A piece ends at the delta numbered `boundary`, if it comes to it.
+        """
         self.readers += 1
         if self.readers == 1:
             self.on_readers()
         try:
-            yield Reader(self, after)
+            yield Reader(self, after, boundary)
         finally:
             self.readers -= 1
             if self.readers == 0 and self.ending is None:
@@ -127,6 +141,7 @@ class Answer:
                 self._wakers.discard(waker)
 
     def _wake(self) -> None:
+        self.on_grown()
         for waker in self._wakers:
             if not waker.done():
                 waker.set_result(None)
@@ -135,9 +150,10 @@ class Answer:
 class Reader:
     """A cursor in an answer: iterate for the pieces, then read `finished`."""
 
-    def __init__(self, answer: Answer, cursor: int) -> None:
+    def __init__(self, answer: Answer, cursor: int, boundary: int) -> None:
         self._answer = answer
         self._cursor = cursor
+        self._boundary = boundary
 
     def __aiter__(self) -> Reader:
         return self
@@ -149,7 +165,7 @@ class Reader:
             EngineError: How the answer failed, once all of its text has been read.
         """
         await self._answer.grown(self._cursor)
-        unread = self._answer.deltas[self._cursor :]
+        unread = self._answer.deltas[self._cursor : self._boundary if self._cursor < self._boundary else None]
         if unread:
             self._cursor += len(unread)
             return Piece(self._cursor, unread[0] if len(unread) == 1 else "".join(unread))

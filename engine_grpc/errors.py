@@ -21,6 +21,7 @@ class Reason(StrEnum):
     ANSWER_NOT_FOUND = "ANSWER_NOT_FOUND"
     OVERLOADED = "OVERLOADED"
     DRAINING = "DRAINING"
+    ENGINE_UNAVAILABLE = "ENGINE_UNAVAILABLE"
     UPSTREAM_RATE_LIMITED = "UPSTREAM_RATE_LIMITED"
     UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
     UPSTREAM_AUTH = "UPSTREAM_AUTH"
@@ -52,6 +53,7 @@ RULES: dict[Reason, Rule] = {
     Reason.ANSWER_NOT_FOUND: Rule("NOT_FOUND", "There is no such answer, or it is not kept any more."),
     Reason.OVERLOADED: Rule("UNAVAILABLE", "The service is busy. Please try again.", 1),
     Reason.DRAINING: Rule("UNAVAILABLE", "The service is restarting. Please try again.", 1),
+    Reason.ENGINE_UNAVAILABLE: Rule("UNAVAILABLE", "The service cannot be reached. Please try again.", 1),
     Reason.UPSTREAM_RATE_LIMITED: Rule("UNAVAILABLE", "The AI service is busy. Please try again.", 2),
     Reason.UPSTREAM_UNAVAILABLE: Rule("UNAVAILABLE", "The AI service cannot be reached. Please try again.", 2),
     Reason.UPSTREAM_AUTH: Rule("UNAVAILABLE", "The AI service refused this service's credentials."),

@@ -51,7 +51,7 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
 
 def log_unexpected(log: FilteringBoundLogger, error: BaseException) -> None:
     """Logs an exception that nobody expected: its type and where it came from, without its text."""
-    log.error("unexpected exception", exception=type(error).__qualname__, places=_places(error))
+    log.error("unexpected exception", error=type(error).__qualname__, places=_places(error))
 
 
 def _renderer(console: bool) -> Processor:
@@ -65,7 +65,7 @@ def _places_only(_logger: object, _method: str, event: EventDict) -> EventDict:
     info = event.pop("exc_info", None)
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
-        event["exception"] = type(error).__qualname__
+        event["error"] = type(error).__qualname__
         event["places"] = _places(error)
     return event
 

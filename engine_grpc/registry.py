@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine_grpc.answers import Started
+    from engine_grpc.shared import RemoteAnswer
 
 MAX_KEPT_CHARACTERS = 64 * 1024 * 1024
 """How much text of ended answers is kept at most: with Python's strings, 64 to 256 MiB."""
+
+_DRAIN_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class _Entry:
     answer: Answer
     fingerprint: bytes
     writer: asyncio.Future[None]
+    remote: RemoteAnswer | None = None
+    """Set where another engine writes the answer and `writer` only copies it."""
     giving_up: asyncio.TimerHandle | None = None
     ended_at: float = 0
 
@@ -83,6 +88,31 @@ class Answers:
         entry.writer.add_done_callback(lambda _: self._written(entry))
         return answer
 
+    def follow(self, remote: RemoteAnswer, copy: Callable[[Answer], Awaitable[None]]) -> Answer:
+        """Returns an answer that another engine writes, as it is read here; starts `copy` on it where it is not yet.
+
+        A copy is kept for as long as somebody reads it. It is not one of the answers that this engine writes.
+        """
+        known = self._by_id.get(remote.started.answer_id)
+        if known:
+            return known.answer
+        answer = Answer(remote.started)
+        entry = _Entry(answer, b"", asyncio.ensure_future(copy(answer)), remote)
+        answer.on_readers = lambda: self._readers_changed(entry)
+        self._by_id[remote.started.answer_id] = entry
+        entry.writer.add_done_callback(lambda _: self._forget(entry))
+        return answer
+
+    def remote(self, answer: Answer) -> RemoteAnswer | None:
+        """Returns where an answer is written, unless it is or was written here."""
+        entry = self._by_id.get(answer.started.answer_id)
+        return entry.remote if entry else None
+
+    def knows(self, answer_id: str) -> bool:
+        """Whether the answer is written, kept or read here."""
+        self._expire()
+        return answer_id in self._by_id
+
     def find(self, answer_id: str, student_id: str) -> Answer:
         """Returns an answer of this student.
 
@@ -115,13 +145,19 @@ class Answers:
         if entry:
             entry.writer.cancel()
 
+    async def unread(self) -> None:
+        """Waits until nobody, on this engine or another, reads an answer that is being written here."""
+        while read := [e.writer for e in self._by_id.values() if e.answer.readers and e.writer in self._writers]:
+            await asyncio.wait(read, timeout=_DRAIN_POLL_SECONDS)
+
     async def close(self) -> None:
         """Ends what is still being written with DRAINING, and waits until every writer is gone."""
+        writers = [entry.writer for entry in self._by_id.values() if not entry.writer.done()]
         for entry in self._by_id.values():
             if not entry.writer.done():
                 entry.answer.end(EngineError(Reason.DRAINING))
                 entry.writer.cancel()
-        await asyncio.gather(*self._writers, return_exceptions=True)
+        await asyncio.gather(*writers, *self._writers, return_exceptions=True)
 
     def _readers_changed(self, entry: _Entry) -> None:
         """Starts giving up an answer that its last reader has left, or ends that because somebody came."""
@@ -130,15 +166,19 @@ class Answers:
             entry.giving_up = None
         if entry.answer.readers:
             return
-        if not entry.answer.started.key:
-            self._give_up(entry)
-            return
         loop = asyncio.get_running_loop()
-        entry.giving_up = loop.call_later(self._keeping.resume_window, self._give_up, entry)
+        if entry.remote:
+            # Its window is kept where it is written. Not at once: the next reader may come in this turn of the loop.
+            entry.giving_up = loop.call_later(0, self._give_up, entry)
+        elif entry.answer.started.key:
+            entry.giving_up = loop.call_later(self._keeping.resume_window, self._give_up, entry)
+        else:
+            self._give_up(entry)
 
     def _give_up(self, entry: _Entry) -> None:
         # Forgotten at once: who comes now with the same key asks anew, and does not join what is being cancelled.
         if entry.answer.ending is None:
+            entry.answer.give_up()
             entry.writer.cancel()
             self._forget(entry)
 
@@ -149,6 +189,7 @@ class Answers:
             entry.giving_up.cancel()
         ending, started = entry.answer.ending, entry.answer.started
         if ending is None:
+            entry.answer.give_up()
             self._forget(entry)
             return
         if isinstance(ending, EngineError) and ending.retry_after is not None:
@@ -169,7 +210,8 @@ class Answers:
 
     def _forget(self, entry: _Entry) -> None:
         started = entry.answer.started
-        self._by_id.pop(started.answer_id, None)
+        if self._by_id.get(started.answer_id) is entry:
+            del self._by_id[started.answer_id]
         if self._by_key.get((started.student_id, started.key)) is entry:
             del self._by_key[started.student_id, started.key]
         if self._ended.pop(started.answer_id, None):

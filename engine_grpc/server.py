@@ -37,6 +37,7 @@ _OPTIONS = (
     # And the engine finds out that a caller is.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
 )
 
 _LAST_WORDS_SECONDS = 2
@@ -56,7 +57,10 @@ class Engine:
         """Takes no new calls, lets the running ones end within `grace` seconds, then ends the rest with DRAINING."""
         await self.health.enter_graceful_shutdown()
         stopping = asyncio.ensure_future(self.server.stop(grace + _LAST_WORDS_SECONDS))
-        await asyncio.wait({stopping}, timeout=grace)
+        # The readers that other engines have make no calls here.
+        reading = asyncio.ensure_future(self.answers.unread())
+        await asyncio.wait({stopping, reading}, timeout=grace)
+        reading.cancel()
         await self.answers.close()
         await stopping
 

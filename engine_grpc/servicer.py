@@ -41,7 +41,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     ) -> None:
         """Streams the answer: a reader that passes on what it reads."""
         answer = await self._tutor.ask(_question(request.question), checked_key(request.request_id))
-        await _stream(answer, 0, context, chat_pb2.ChatImageResponse)
+        await _stream(answer, context, chat_pb2.ChatImageResponse)
 
     async def CompleteChatImage(  # noqa: N802 - the contract's name
         self, request: chat_pb2.CompleteChatImageRequest, context: ServicerContext
@@ -60,20 +60,23 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     ) -> None:
         """Streams the rest of an answer: a reader that starts later."""
         student_id = checked_id("student_id", request.student_id) or ANONYMOUS
-        answer = self._tutor.resume(request.answer_id, student_id, request.after_sequence)
-        await _stream(answer, request.after_sequence, context, chat_pb2.ResumeAnswerResponse)
+        after, boundary = request.after_sequence, request.boundary_sequence
+        answer = await self._tutor.resume(request.answer_id, student_id, max(after, boundary))
+        await _stream(answer, context, chat_pb2.ResumeAnswerResponse, after, boundary)
 
     async def StopAnswer(  # noqa: N802 - the contract's name
         self, request: chat_pb2.StopAnswerRequest, context: ServicerContext
     ) -> chat_pb2.StopAnswerResponse:
         """Stops an answer for all of its readers."""
-        self._tutor.stop(request.answer_id, checked_id("student_id", request.student_id) or ANONYMOUS)
+        await self._tutor.stop(request.answer_id, checked_id("student_id", request.student_id) or ANONYMOUS)
         return chat_pb2.StopAnswerResponse()
 
 
-async def _stream(answer: Answer, after: int, context: ServicerContext, response: type[Response]) -> None:
+async def _stream(
+    answer: Answer, context: ServicerContext, response: type[Response], after: int = 0, boundary: int = 0
+) -> None:
     """Writes an answer's events behind the one numbered `after`; from the start, if that is 0."""
-    with answer.reader(after) as reader:
+    with answer.reader(after, boundary) as reader:
         if not after:
             await context.write(response(started=_started(answer.started)))
         async for piece in reader:

@@ -25,6 +25,8 @@ class Turn:
 
     question: str
     answer: str
+    answer_id: str = ""
+    """An answer that is read twice, on two engines even, is still one turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,12 @@ class Context:
 class Sessions(Protocol):
     """Where contexts are kept."""
 
-    async def load(self, student_id: str, session_id: str) -> Context:
-        """Returns what the session remembers: nothing, for a new one."""
+    async def load(self, student_id: str, session_id: str, *, with_picture: bool = True) -> Context:
+        """Returns what the session remembers: nothing, for a new one; without the picture where it is not needed.
+
+        Raises:
+            EngineError: ENGINE_UNAVAILABLE, when the picture is needed and cannot be had now.
+        """
         ...
 
     async def remember_picture(self, student_id: str, session_id: str, picture: Picture) -> None:
@@ -73,8 +79,8 @@ class MemorySessions:
         self._bytes = 0
         self._contexts: OrderedDict[tuple[str, str], tuple[float, Context]] = OrderedDict()
 
-    async def load(self, student_id: str, session_id: str) -> Context:
-        """Returns what the session remembers; see `Sessions`."""
+    async def load(self, student_id: str, session_id: str, *, with_picture: bool = True) -> Context:
+        """Returns what the session remembers, always with the picture, which costs nothing here; see `Sessions`."""
         self._expire()
         return self._contexts.get((student_id, session_id), (0.0, Context()))[1]
 
@@ -86,7 +92,8 @@ class MemorySessions:
     async def remember_turn(self, student_id: str, session_id: str, turn: Turn) -> None:
         """Adds a turn; see `Sessions`."""
         context = await self.load(student_id, session_id)
-        self._put((student_id, session_id), replace(context, turns=(*context.turns, turn)[-MAX_TURNS:]))
+        if not (turn.answer_id and turn.answer_id in {known.answer_id for known in context.turns}):
+            self._put((student_id, session_id), replace(context, turns=(*context.turns, turn)[-MAX_TURNS:]))
 
     def _put(self, name: tuple[str, str], context: Context) -> None:
         self._drop(name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine_grpc.log import LogFormat
@@ -44,10 +45,19 @@ class EngineSettings(BaseSettings):
     resume_window_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
     answer_ttl_seconds: float = Field(default=300, ge=0, allow_inf_nan=False)
     session_ttl_seconds: float = Field(default=86_400, ge=0, allow_inf_nan=False)
+    state_url: SecretStr = SecretStr("memory://")
+    """Where answers and sessions are shared with other engines: `redis://…`, `rediss://…` (TLS); or not at all."""
     drain_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "auto"
+
+    @field_validator("state_url")
+    @classmethod
+    def _known_state(cls, url: SecretStr) -> SecretStr:
+        if not _is_state_url(url.get_secret_value()):
+            raise ValueError("Must be memory://, or redis://host:port/number, or the same with rediss:// for TLS")
+        return url
 
     @model_validator(mode="after")
     def _somebody_answers(self) -> EngineSettings:
@@ -57,6 +67,18 @@ class EngineSettings(BaseSettings):
                 "or LOCAL_MODEL=true to try the service without one"
             )
         return self
+
+
+def _is_state_url(url: str) -> bool:
+    if url == "memory://":
+        return True
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+        valid = valid and all(name.startswith("ssl_") for name, _ in parse_qsl(parts.query, strict_parsing=True))
+    except ValueError:
+        return False
+    return valid and (parts.path.removeprefix("/") or "0").isdecimal()
 
 
 def faults(error: ValidationError) -> list[str]:

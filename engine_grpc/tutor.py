@@ -6,10 +6,12 @@ The writer is the only one that ends an answer, and it does so in every case: fi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -17,18 +19,24 @@ from engine_grpc import image, prompt, usage
 from engine_grpc.answers import Answer, Finished, Started
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
-from engine_grpc.model import Done, FinishReason
+from engine_grpc.model import Done
+from engine_grpc.outcome import log_end
 from engine_grpc.sessions import Context, Turn
+from engine_grpc.shared import Unshared
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
     from engine_grpc.model import ChatModel, Prompt
     from engine_grpc.question import Question
     from engine_grpc.registry import Answers
     from engine_grpc.sessions import Sessions
+    from engine_grpc.shared import RemoteAnswer, SharedAnswers
 
 log = structlog.get_logger(__name__)
+
+_CATCH_UP_SECONDS = 2
+_LAST_TURNS_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,63 +52,126 @@ class Deadlines:
 
 
 class Tutor:
-    """Answers questions by asking a model."""
+    """Answers questions by asking a model.
 
-    def __init__(self, model: ChatModel, answers: Answers, sessions: Sessions, deadlines: Deadlines) -> None:
+    Args:
+        model: Writes the answers.
+        answers: Those of this engine.
+        sessions: What was asked before.
+        deadlines: The model's.
+        shared: The answers of all engines.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        answers: Answers,
+        sessions: Sessions,
+        deadlines: Deadlines,
+        shared: SharedAnswers | None = None,
+    ) -> None:
         self._model = model
         self._answers = answers
         self._sessions = sessions
         self._deadlines = deadlines
+        self._shared = shared or Unshared()
         self._remembering: set[asyncio.Future[None]] = set()
+        self._asking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def ask(self, question: Question, key: str = "") -> Answer:
         """Returns the answer to a question: the one that its key names, or a new one.
 
         Raises:
-            EngineError: INVALID_REQUEST, IMAGE_UNREADABLE, IDEMPOTENCY_KEY_REUSED or OVERLOADED.
+            EngineError: INVALID_REQUEST, IMAGE_UNREADABLE, IDEMPOTENCY_KEY_REUSED, OVERLOADED or ENGINE_UNAVAILABLE.
         """
-        fingerprint = question.fingerprint
-        joined = self._answers.join(question.student_id, key, fingerprint)
-        if joined:
-            return joined
-        asked = await self._compose(question)
-        started = Started(
-            student_id=question.student_id,
-            session_id=question.session_id or secrets.token_hex(16),
-            model=self._model.name,
-            key=key,
-        )
-        # Somebody may have come with the same key meanwhile. From here to the start nothing waits.
-        return self._answers.join(question.student_id, key, fingerprint) or self._start(question, started, asked)
+        if not key:
+            return self._start(question, self._started(question), await self._compose(question))
+        # One after the other: the first starts the answer, and the others find it.
+        async with self._asking.setdefault((question.student_id, key), asyncio.Lock()):
+            joined = self._answers.join(question.student_id, key, question.fingerprint)
+            return joined or await self._ask_first(question, key)
 
-    def resume(self, answer_id: str, student_id: str, after: int) -> Answer:
+    async def resume(self, answer_id: str, student_id: str, after: int) -> Answer:
         """Returns a student's answer, to be read behind the event numbered `after`.
 
         Raises:
-            EngineError: ANSWER_NOT_FOUND, or INVALID_REQUEST when there is no such event yet.
+            EngineError: ANSWER_NOT_FOUND, ENGINE_UNAVAILABLE, or INVALID_REQUEST when there is no such event yet.
         """
-        answer = self._answers.find(answer_id, student_id)
+        answer = await self._find(answer_id, student_id)
+        remote = self._answers.remote(answer)
+        if remote:
+            await _caught_up(answer, remote, after)
         if after > len(answer.deltas) + (answer.ending is not None):
             raise EngineError(Reason.INVALID_REQUEST, "The answer has no such event.", field="after_sequence")
         return answer
 
-    def stop(self, answer_id: str, student_id: str) -> None:
+    async def stop(self, answer_id: str, student_id: str) -> None:
         """Ends a student's answer with the text it has; changes nothing when it has ended.
 
         Raises:
-            EngineError: ANSWER_NOT_FOUND.
+            EngineError: ANSWER_NOT_FOUND or ENGINE_UNAVAILABLE.
         """
-        answer = self._answers.find(answer_id, student_id)
+        answer = await self._find(answer_id, student_id)
+        remote = self._answers.remote(answer)
+        if not remote:
+            self._stop(answer)
+            return
+        with answer.reader():
+            await remote.stop(answer)
+
+    async def aclose(self) -> None:
+        """Waits until what is being remembered is, for a moment at most."""
+        if self._remembering:
+            await asyncio.wait(self._remembering, timeout=_LAST_TURNS_SECONDS)
+
+    async def _ask_first(self, question: Question, key: str) -> Answer:
+        """Starts the answer that a key names, or follows it where another engine has."""
+        asked = await self._compose(question)
+        started = self._started(question, key)
+        remote = await self._shared.claim(started, question.fingerprint)
+        if remote:
+            return self._follow(remote)
+        try:
+            return self._start(question, started, asked)
+        except EngineError:
+            self._shared.release(started)
+            raise
+
+    async def _find(self, answer_id: str, student_id: str) -> Answer:
+        if self._answers.knows(answer_id):
+            return self._answers.find(answer_id, student_id)
+        remote = await self._shared.find(answer_id)
+        if remote is None or remote.started.student_id != student_id:
+            raise EngineError(Reason.ANSWER_NOT_FOUND)
+        return self._follow(remote)
+
+    def _follow(self, remote: RemoteAnswer) -> Answer:
+        answer = self._answers.follow(remote, lambda answer: _ended(answer, remote.follow(answer)))
+        if self._answers.remote(answer):
+            answer.on_read = lambda: self._remember_turn(answer)
+        return answer
+
+    def _stop(self, answer: Answer) -> None:
         if answer.ending is None:
             answer.stop()
             self._answers.cancel(answer)
 
+    def _started(self, question: Question, key: str = "") -> Started:
+        return Started(
+            student_id=question.student_id,
+            session_id=question.session_id or secrets.token_hex(16),
+            model=self._model.name,
+            question=question.prompt,
+            key=key,
+        )
+
     async def _compose(self, question: Question) -> Prompt:
         """What the model is to be asked, with the context of the session."""
+        picture = _inspected(question.image) if question.image else None
         context = Context()
         if question.session_id:
-            context = await self._sessions.load(question.student_id, question.session_id)
-        picture = _inspected(question.image) if question.image else context.picture
+            context = await self._sessions.load(question.student_id, question.session_id, with_picture=picture is None)
+        picture = picture or context.picture
         if picture is None:
             raise EngineError(Reason.INVALID_REQUEST, "A picture is required.", field="question.image")
         return prompt.compose(question, picture, context.turns)
@@ -108,16 +179,18 @@ class Tutor:
     def _start(self, question: Question, started: Started, asked: Prompt) -> Answer:
         answer = self._answers.start(started, lambda answer: self._write(answer, asked), question.fingerprint)
         answer.estimate = lambda text: usage.estimate(asked, text)
+        answer.on_read = lambda: self._remember_turn(answer)
+        self._shared.publish(answer, question.fingerprint, lambda: self._stop(answer))
         if question.image:
             self._remember(self._sessions.remember_picture(started.student_id, started.session_id, asked.picture))
-        answer.on_read = lambda: self._remember_turn(question, answer)
         return answer
 
-    def _remember_turn(self, question: Question, answer: Answer) -> None:
+    def _remember_turn(self, answer: Answer) -> None:
         """Remembers a question with the answer that its student has read to the end."""
         answer.on_read = lambda: None
         if isinstance(answer.ending, Finished) and answer.deltas:
-            turn, started = Turn(question.prompt, answer.text), answer.started
+            started = answer.started
+            turn = Turn(started.question, answer.text, started.answer_id)
             self._remember(self._sessions.remember_turn(started.student_id, started.session_id, turn))
 
     def _remember(self, remembering: Coroutine[None, None, None]) -> None:
@@ -129,14 +202,9 @@ class Tutor:
     async def _write(self, answer: Answer, asked: Prompt) -> None:
         """Lets the model write the answer, and ends it whatever happens; cancelled, there is nobody to end it for."""
         try:
-            await self._read_model(answer, asked)
-        except EngineError as error:
-            answer.end(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the readers must be told
-            log_unexpected(log, error)
-            answer.end(EngineError(Reason.INTERNAL))
+            await _ended(answer, self._read_model(answer, asked))
         finally:
-            _log_end(answer)
+            log_end(answer)
 
     async def _read_model(self, answer: Answer, asked: Prompt) -> None:
         """Appends the model's text to the answer until it is done."""
@@ -166,32 +234,27 @@ def _inspected(data: bytes) -> image.Picture:
         raise EngineError(Reason.IMAGE_UNREADABLE, str(error), field="question.image") from None
 
 
-def _log_end(answer: Answer) -> None:
-    log.info(
-        "answer ended",
-        answer_id=answer.started.answer_id,
-        outcome=_outcome(answer.ending),
-        deltas=len(answer.deltas),
-        elapsed_ms=round(answer.elapsed * 1000),
-        **_figures(answer.ending),
-    )
+async def _ended(answer: Answer, writing: Awaitable[None]) -> None:
+    """Ends the answer with whatever makes `writing` fail."""
+    try:
+        await writing
+    except EngineError as error:
+        answer.end(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the readers must be told
+        log_unexpected(log, error)
+        answer.end(EngineError(Reason.INTERNAL))
 
 
-def _outcome(ending: Finished | EngineError | None) -> str:
-    """One word for how an answer ended; without an ending, its last reader left."""
-    if ending is None:
-        return "client_gone"
-    if isinstance(ending, Finished):
-        return "completed" if ending.finish_reason is FinishReason.STOP else ending.finish_reason.value
-    named = {
-        Reason.DEADLINE_EXCEEDED: "deadline",
-        Reason.DRAINING: "drained",
-        Reason.INTERNAL: "internal_error",
-    }
-    return named.get(ending.reason, "upstream_error")
+async def _caught_up(answer: Answer, remote: RemoteAnswer, after: int) -> None:
+    """Waits for a copy to come to what the reader has seen elsewhere already, which takes moments.
 
-
-def _figures(ending: Finished | EngineError | None) -> dict[str, object]:
-    if isinstance(ending, Finished):
-        return {"total_tokens": ending.usage.total_tokens, "estimated": ending.usage.estimated}
-    return {"code": str(ending.reason)} if ending else {}
+    Raises:
+        EngineError: ENGINE_UNAVAILABLE, when it does not and nobody can tell whether it should.
+    """
+    with answer.reader(), contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CATCH_UP_SECONDS):
+            await answer.grown(after - 1)
+    if isinstance(answer.ending, EngineError) and answer.ending.reason is Reason.ENGINE_UNAVAILABLE:
+        raise answer.ending
+    if answer.ending is None and len(answer.deltas) < after and not remote.current():
+        raise EngineError(Reason.ENGINE_UNAVAILABLE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,10 +14,16 @@ import structlog
 from engine_grpc.openai_model import OpenAIOptions
 from engine_grpc.registry import Keeping
 from engine_grpc.retired_models import retirement_warning
+from engine_grpc.sessions import MemorySessions
+from engine_grpc.shared import Unshared
 from engine_grpc.tutor import Deadlines
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from engine_grpc.sessions import Sessions
     from engine_grpc.settings import EngineSettings
+    from engine_grpc.shared import SharedAnswers
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +35,29 @@ def deadlines(settings: EngineSettings) -> Deadlines:
         stall=settings.stall_timeout_seconds,
         answer=settings.answer_timeout_seconds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is kept, and with whom it is shared."""
+
+    sessions: Sessions
+    shared: SharedAnswers
+
+
+@asynccontextmanager
+async def state(settings: EngineSettings) -> AsyncIterator[State]:
+    """Opens what STATE_URL names, for as long as the engine runs. A Redis that is not there yet is only a warning."""
+    url = settings.state_url.get_secret_value()
+    if url == "memory://":
+        yield State(MemorySessions(settings.session_ttl_seconds), Unshared())
+        return
+    # Only who shares pays for the client.
+    from engine_grpc.redis_state import redis_state  # noqa: PLC0415
+
+    longest = settings.answer_timeout_seconds
+    async with redis_state(url, settings.answer_ttl_seconds, longest, settings.session_ttl_seconds) as opened:
+        yield State(*opened)
 
 
 def keeping(settings: EngineSettings) -> Keeping:

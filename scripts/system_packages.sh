@@ -7,11 +7,16 @@ cd "$(dirname "$0")/.."
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v node >/dev/null || missing+=(nodejs npm)
+command -v redis-server >/dev/null || missing+=(redis-server)
 if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   sudo=; [ "$(id -u)" = 0 ] || sudo="sudo --non-interactive"
   echo "Installing ${missing[*]} …"
   { $sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install --yes \
     --no-install-recommends "${missing[@]}"; } >/dev/null || echo "could not install ${missing[*]}" >&2
+  # The tests start Redis servers of their own.
+  if [[ " ${missing[*]} " == *" redis-server "* && -d /run/systemd/system ]]; then
+    $sudo systemctl --quiet disable --now redis-server || true
+  fi
 fi
 
 if command -v npm >/dev/null && [ ! -d tests/node/node_modules ]; then

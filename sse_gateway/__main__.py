@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# gRPC's core writes to standard error in a format of its own, and what matters of it is told by exceptions too. It
+# reads this when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import sys
 
 from pydantic import ValidationError
@@ -24,8 +30,12 @@ def main() -> None:
         sys.exit(2)
     configure_logging(settings.log_level, settings.log_format)
     lifecycle = Lifecycle()
-    app = create_app(settings, EngineClient(engine_targets(settings.ai_engine_url)), lifecycle)
-    GatewayServer(server_config(app, settings), lifecycle).run()
+    engine = EngineClient(engine_targets(settings.ai_engine_url))
+    app = create_app(settings, engine, lifecycle)
+    try:
+        GatewayServer(server_config(app, settings), lifecycle, settings.drain_seconds, engine.drain).run()
+    except KeyboardInterrupt:  # Ctrl-C before it listens; after that the signal is the server's
+        sys.exit(130)
 
 
 if __name__ == "__main__":

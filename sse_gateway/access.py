@@ -6,6 +6,7 @@ Pure ASGI: Starlette's BaseHTTPMiddleware hides the client's disconnect from wha
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 import uuid
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
+_PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked every few seconds by machines: of interest to nobody but who looks for them."""
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -114,11 +117,13 @@ class _Exchange:
             await response(self._scope, self._receive, self.send)
 
     def _log(self) -> None:
-        log.info(
+        # The template: a path may hold ids.
+        route = getattr(self._scope.get("route"), "path", None)
+        log.log(
+            logging.DEBUG if route in _PROBES else logging.INFO,
             "request ended",
             method=self._scope["method"],
-            # The template: a path may hold ids.
-            route=getattr(self._scope.get("route"), "path", None),
+            route=route,
             status=self._record.status,
             outcome=self._record.outcome or "completed",
             duration_ms=self._record.elapsed_ms,

@@ -10,13 +10,14 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from sse_gateway import chat, health, openapi
+from sse_gateway import answers, chat, health, openapi
 from sse_gateway.access import RequestBoundary, RequestRecord
 from sse_gateway.dependencies import Lifecycle, Parts
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
+from sse_gateway.live import NothingNewError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,7 +63,9 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(NothingNewError, _nothing_new)
     app.include_router(chat.router)
+    app.include_router(answers.router)
     app.include_router(health.router)
     _add_docs(app)
     return app
@@ -105,10 +108,14 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     return error_response(GatewayError(ErrorCode.INVALID_REQUEST, sentence), RequestRecord.of(request))
 
 
+async def _nothing_new(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=204)
+
+
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """For what the router refuses: no such path, no such method."""
     assert isinstance(error, HTTPException)
-    refusal = GatewayError(ErrorCode.INVALID_REQUEST, error.detail)
+    refusal = GatewayError(ErrorCode.INVALID_REQUEST, f"{error.detail}.")
     response = error_response(refusal, RequestRecord.of(request), status=error.status_code)
     response.headers.update(error.headers or {})
     return response
@@ -119,7 +126,7 @@ def _fault(fault: dict[str, Any]) -> str:
     member = ".".join(str(part) for part in fault["loc"])
     match fault["type"]:
         case "json_invalid":
-            return "The body is not JSON."
+            return "The body is not JSON, or nested too deep, or it holds half of a surrogate pair."
         case "model_type" | "dict_type":
             return "The body is not a JSON object."
         case _:

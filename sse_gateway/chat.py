@@ -1,94 +1,50 @@
 """The two routes that answer a question: as a stream of events, and as one reply."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from typing import Annotated, Any
 
-import structlog
-from fastapi import APIRouter, Depends, Request, Response
-from studyai.v1.chat_pb2 import ChatImageRequest, ChatImageResponse, CompleteChatImageRequest
+from fastapi import APIRouter, Depends, Header, Request, Response
+from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest
 
-from sse_gateway.access import RequestRecord
 from sse_gateway.dependencies import AppParts, Record
 from sse_gateway.disconnect import while_connected
-from sse_gateway.errors import ErrorCode, GatewayError, error_event
 from sse_gateway.events import AnswerEvents, answer_reply
+from sse_gateway.live import LiveAnswer, event_stream
 from sse_gateway.openapi import ERROR_RESPONSES, QUESTION, STREAM_RESPONSE
 from sse_gateway.question import AskedQuestion, read_question
 from sse_gateway.schemas import AnswerReply
-from sse_gateway.sse import EventStreamResponse
-
-log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES)
 
 FALLBACK_ENDPOINT = "/api/ai/chat-image"
 
 Asked = Annotated[AskedQuestion, Depends(read_question)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,128}$",
+        description="Names this question. Whoever asks again with the same key, on either route, gets the same answer, "
+        "live or replayed, and the model is asked once. Visible ASCII.",
+        examples=["3f0d6a52-7c1e-4a0b-9d54-0b8b6f1c2e77"],
+    ),
+]
 
 
-async def chat_image_stream(asked: Asked, parts: AppParts, record: Record) -> Response:
+async def chat_image_stream(asked: Asked, parts: AppParts, record: Record, key: IdempotencyKey = None) -> Response:
     """Streams the answer while the model writes it."""
     record.fallback_endpoint = FALLBACK_ENDPOINT
-    messages = parts.engine.stream(ChatImageRequest(question=asked.question), record.request_id)
-    return EventStreamResponse(
-        LiveAnswer(messages, record, accumulate=asked.accumulate),
-        heartbeat_seconds=parts.settings.heartbeat_seconds,
-        stall_seconds=parts.settings.write_stall_timeout_seconds,
-    )
+    question = ChatImageRequest(question=asked.question, request_id=key or "")
+    messages = parts.engine.stream(question, record.request_id)
+    return event_stream(LiveAnswer(messages, record, AnswerEvents(accumulate=asked.accumulate)), parts.settings)
 
 
-async def chat_image(asked: Asked, parts: AppParts, record: Record, request: Request) -> AnswerReply:
+async def chat_image(
+    asked: Asked, parts: AppParts, record: Record, request: Request, key: IdempotencyKey = None
+) -> AnswerReply:
     """Returns the whole answer at once: the fallback for clients that cannot read a stream."""
-    question = CompleteChatImageRequest(question=asked.question)
+    question = CompleteChatImageRequest(question=asked.question, request_id=key or "")
     async with while_connected(request.receive):
         return answer_reply(await parts.engine.complete(question, record.request_id))
-
-
-class LiveAnswer:
-    """One answer on its way from the engine to a client; see `sse_gateway.sse.EventSource`."""
-
-    def __init__(
-        self, messages: AsyncGenerator[ChatImageResponse, None], record: RequestRecord, *, accumulate: bool
-    ) -> None:
-        self._messages = messages
-        self._record = record
-        self._events = AnswerEvents(accumulate=accumulate)
-
-    def take(self) -> bytes:
-        """Returns the events that the client has not seen."""
-        return self._events.take()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the last event was taken."""
-        return self._events.ended
-
-    async def run(self, grew: Callable[[], None]) -> None:
-        """Folds the engine's messages into events, to the last one."""
-        try:
-            await self._fold(grew)
-        except Exception as error:
-            if not self._events.started:
-                raise
-            self._fail(error)
-            grew()
-
-    async def _fold(self, grew: Callable[[], None]) -> None:
-        async with aclosing(self._messages) as messages:
-            async for message in messages:
-                self._events.fold(message)
-                if self._events.started:
-                    grew()
-        self._events.check_complete()
-
-    def _fail(self, error: Exception) -> None:
-        if not isinstance(error, GatewayError):
-            log.error("unexpected exception", exc_info=error)
-            error = GatewayError(ErrorCode.INTERNAL)
-        if self._events.complete:
-            return  # The answer is whole, and the client was told so.
-        self._events.fail(error_event(error, self._record, partial=self._events.has_text))
 
 
 _STREAM: dict[str, Any] = {"response_class": Response, "responses": STREAM_RESPONSE, "openapi_extra": QUESTION}

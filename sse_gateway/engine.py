@@ -10,27 +10,36 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from studyai.v1 import chat_pb2_grpc
+from studyai.v1 import chat_pb2, chat_pb2_grpc
+from studyai.v1.chat_pb2 import ChatImageResponse
 
+from sse_gateway.errors import ErrorCode, GatewayError
 from sse_gateway.status import gateway_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
     from types import TracebackType
 
     from studyai.v1.chat_pb2 import (
         ChatImageRequest,
-        ChatImageResponse,
         CompleteChatImageRequest,
         CompleteChatImageResponse,
+        ResumeAnswerRequest,
+        ResumeAnswerResponse,
+        StopAnswerRequest,
+        StopAnswerResponse,
     )
 
     from sse_gateway.engine_url import EngineTarget
 
+Message = TypeVar("Message")
+
+_STREAM_METHOD = f"/{chat_pb2.DESCRIPTOR.services_by_name['ChatService'].full_name}/ChatImage"
 _MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -40,9 +49,11 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.min_reconnect_backoff_ms", 3_000),
-    # An engine whose machine is gone is noticed within 15 s; the engine permits a ping every 5 s.
+    # An engine that is frozen, or whose machine is gone, is noticed within 15 s; it permits a ping every 5 s. The ping
+    # has a time-out of its own beside keepalive's: a minute, unless it is told.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # The engine is ours, and near: an http_proxy in the environment is for others.
@@ -63,9 +74,11 @@ class _Place(NamedTuple):
     """One of the places where the engine is."""
 
     channel: grpc.aio.Channel
-    chat: chat_pb2_grpc.ChatServiceAsyncStub
-    health: Any
-    """A HealthStub, whose types name no methods."""
+    stream: grpc.aio.UnaryStreamMultiCallable[list[ChatImageRequest], ChatImageResponse]
+    complete: grpc.aio.UnaryUnaryMultiCallable[CompleteChatImageRequest, CompleteChatImageResponse]
+    resume: grpc.aio.UnaryStreamMultiCallable[ResumeAnswerRequest, ResumeAnswerResponse]
+    stop: grpc.aio.UnaryUnaryMultiCallable[StopAnswerRequest, StopAnswerResponse]
+    check: grpc.aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
 
 
 class EngineClient:
@@ -79,6 +92,8 @@ class EngineClient:
         self._targets = targets
         self._places: list[_Place] = []
         self._turn = itertools.count()
+        self._calls: set[grpc.aio.Call] = set()
+        self._drained = False
 
     async def __aenter__(self) -> Self:
         self._places = [_connect(target) for target in self._targets]
@@ -95,16 +110,22 @@ class EngineClient:
         Raises:
             GatewayError: The call failed.
         """
-        call = self._next().ChatImage(request, metadata=(("x-request-id", request_id),))
-        try:
-            async for message in call:
-                # The call keeps its request to its end. The engine has it now: give the picture's memory back.
-                request.Clear()
+        call = self._next().stream([request], metadata=_metadata(request_id))
+        del request
+        async with aclosing(self._messages(call)) as messages:
+            async for message in messages:
                 yield message
-        except grpc.aio.AioRpcError as error:
-            raise gateway_error(error) from None
-        finally:
-            call.cancel()
+
+    async def resume(self, request: ResumeAnswerRequest, request_id: str) -> AsyncGenerator[ResumeAnswerResponse, None]:
+        """Yields the messages of an answer that was begun before. Close it to leave the answer.
+
+        Raises:
+            GatewayError: The call failed.
+        """
+        call = self._next().resume(request, metadata=_metadata(request_id))
+        async with aclosing(self._messages(call)) as messages:
+            async for message in messages:
+                yield message
 
     async def complete(self, request: CompleteChatImageRequest, request_id: str) -> CompleteChatImageResponse:
         """Returns the whole answer. Cancelling this cancels the call.
@@ -112,23 +133,61 @@ class EngineClient:
         Raises:
             GatewayError: The call failed.
         """
-        call = self._next().CompleteChatImage(request, metadata=(("x-request-id", request_id),))
-        try:
+        return await self._reply(self._next().complete(request, metadata=_metadata(request_id)))
+
+    async def stop(self, request: StopAnswerRequest, request_id: str) -> None:
+        """Stops an answer.
+
+        Raises:
+            GatewayError: The call failed.
+        """
+        await self._reply(self._next().stop(request, metadata=_metadata(request_id)))
+
+    def drain(self) -> None:
+        """Ends every running call with DRAINING, and every later one."""
+        self._drained = True
+        for call in self._calls:
+            call.cancel()
+
+    async def _messages(self, call: grpc.aio.UnaryStreamCall[Any, Message]) -> AsyncGenerator[Message, None]:
+        with self._told_apart(call):
+            async for message in call:
+                yield message
+
+    async def _reply(self, call: grpc.aio.UnaryUnaryCall[Any, Message]) -> Message:
+        with self._told_apart(call):
             return await call
+
+    @contextmanager
+    def _told_apart(self, call: grpc.aio.Call) -> Iterator[None]:
+        """Cancels a call at the end, and tells its failures apart: the engine's, our draining, our client's leaving."""
+        self._calls.add(call)
+        try:
+            yield
         except grpc.aio.AioRpcError as error:
             raise gateway_error(error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._drained and task and not task.cancelling():
+                raise GatewayError(ErrorCode.DRAINING) from None
+            raise
         finally:
+            self._calls.discard(call)
             call.cancel()
 
     async def serving(self, within: float) -> bool:
         """Tells whether any engine says of itself, within so many seconds, that it is serving."""
         return any(await asyncio.gather(*(_serving(place, within) for place in self._places)))
 
-    def _next(self) -> chat_pb2_grpc.ChatServiceAsyncStub:
+    def _next(self) -> _Place:
         """Takes the places in turn, those that are connected before the others."""
         start = next(self._turn) % len(self._places)
         in_turn = self._places[start:] + self._places[:start]
-        return min(in_turn, key=lambda place: _RELUCTANCE[place.channel.get_state(try_to_connect=True)]).chat
+        return min(in_turn, key=lambda place: _RELUCTANCE[place.channel.get_state(try_to_connect=True)])
+
+
+def _metadata(request_id: str) -> tuple[tuple[str, str], ...]:
+    return (("x-request-id", request_id),)
 
 
 def _connect(target: EngineTarget) -> _Place:
@@ -137,12 +196,20 @@ def _connect(target: EngineTarget) -> _Place:
         channel = grpc.aio.secure_channel(target.name, grpc.ssl_channel_credentials(), options)
     else:
         channel = grpc.aio.insecure_channel(target.name, options)
-    return _Place(channel, chat_pb2_grpc.ChatServiceStub(channel), health_pb2_grpc.HealthStub(channel))
+    chat: chat_pb2_grpc.ChatServiceAsyncStub = chat_pb2_grpc.ChatServiceStub(channel)
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    stream = channel.unary_stream(_STREAM_METHOD, _serialized_once, ChatImageResponse.FromString)
+    return _Place(channel, stream, chat.CompleteChatImage, chat.ResumeAnswer, chat.StopAnswer, health.Check)
+
+
+def _serialized_once(request: list[ChatImageRequest]) -> bytes:
+    """Serializes a request and lets go of it. A call keeps what it is given to its end, which here is an empty list."""
+    return request.pop().SerializeToString()
 
 
 async def _serving(place: _Place, within: float) -> bool:
     try:
-        reply = await place.health.Check(health_pb2.HealthCheckRequest(), timeout=within)
+        reply = await place.check(health_pb2.HealthCheckRequest(), timeout=within)
     except grpc.aio.AioRpcError:
         return False
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

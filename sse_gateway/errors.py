@@ -62,6 +62,8 @@ class Rule:
     """How long to wait before another try, unless the engine says otherwise; None where waiting does not help."""
 
 
+_MEBIBYTE = 1024 * 1024
+
 _TRY_AGAIN = "Something went wrong. Please try again in a moment."
 _BUSY = "I am helping many students right now. Please try again in a moment."
 _LATER = "I cannot answer right now. Please try again later."
@@ -134,9 +136,11 @@ class GatewayError(Exception):
 
 def payload_too_large(actual_bytes: int, limit_bytes: int) -> GatewayError:
     """Returns the error for a body of `actual_bytes`, declared or counted so far."""
-    limit, actual = _mebibytes(limit_bytes), _mebibytes(actual_bytes)
-    sentence = f"The request body may have at most {limit} MB."
-    details: dict[str, str | float] = {"message": sentence, "maxSizeMB": limit, "actualSizeMB": actual}
+    limit, actual = limit_bytes / _MEBIBYTE, actual_bytes / _MEBIBYTE
+    sentence = f"The request body may have at most {limit:.4g} MB."
+    # Rounded apart: one byte too many is not the limit.
+    sizes = {"maxSizeMB": math.floor(limit * 100) / 100, "actualSizeMB": math.ceil(actual * 100) / 100}
+    details: dict[str, str | float] = {"message": sentence, **sizes}
     return GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, sentence, details=details)
 
 
@@ -163,7 +167,7 @@ def error_response(error: GatewayError, record: RequestRecord, *, status: int | 
     reply = ErrorReply.model_validate(members)
     headers = {}
     if error.retry_after_ms is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
     return JSONResponse(reply.model_dump(by_alias=True, exclude_unset=True), status or error.rule.status, headers)
 
 
@@ -195,7 +199,3 @@ def _fallback(error: GatewayError, record: RequestRecord) -> dict[str, str]:
     if error.rule.retryable and record.fallback_endpoint:
         return {"fallback_endpoint": record.fallback_endpoint}
     return {}
-
-
-def _mebibytes(size: int) -> float:
-    return round(size / (1024 * 1024), 2)

@@ -11,7 +11,7 @@ from datetime import UTC
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, assert_never
 
-from studyai.v1.chat_pb2 import FinishReason
+from studyai.v1.chat_pb2 import ChatImageResponse, FinishReason, ResumeAnswerResponse
 
 from sse_gateway.schemas import AnswerReply, StartEvent, Usage
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from studyai.v1.chat_pb2 import (
         AnswerFinished,
         AnswerStarted,
-        ChatImageResponse,
         CompleteChatImageResponse,
         TokenUsage,
     )
@@ -36,6 +35,10 @@ _FINISH_REASONS: dict[int, FinishReasonName] = {
 """Any other is a newer engine's: "stop", as chat.proto says."""
 
 
+AnswerMessage = ChatImageResponse | ResumeAnswerResponse
+"""One event of an answer: both types have the same fields."""
+
+
 class EventOrderError(Exception):
     """The engine broke the order of events in chat.proto."""
 
@@ -43,13 +46,21 @@ class EventOrderError(Exception):
 class AnswerEvents:
     """What has become of one answer so far, and how much of that its client has seen."""
 
-    def __init__(self, *, accumulate: bool) -> None:
+    def __init__(self, *, accumulate: bool, after: int | None = None) -> None:
+        """Starts with nothing.
+
+        Args:
+            accumulate: Whether `content` events hold all of the text.
+            after: The number of the last event that the client has seen already; None, if it has seen none.
+        """
         self._accumulate = accumulate
+        self._after = -1 if after is None else after
+        self._last = -1
         self._content = bytearray()
         self._text_sequence = 0
         self._seen = 0
         self._start = b""
-        self._finished: ChatImageResponse | None = None
+        self._finished: AnswerMessage | None = None
         self._failed = b""
         self.started = False
         """Whether the first event was folded."""
@@ -61,7 +72,7 @@ class AnswerEvents:
         """Whether the last event was folded."""
         return self._finished is not None or bool(self._failed)
 
-    def fold(self, message: ChatImageResponse) -> None:
+    def fold(self, message: AnswerMessage) -> None:
         """Takes the engine's next message in.
 
         Raises:
@@ -72,13 +83,17 @@ class AnswerEvents:
             return
         if self.complete or (event == "started") is self.started:
             raise EventOrderError
+        self._last = message.sequence
         match event:
             case "started":
-                self._start = b"id: %d\ndata: %b\n\n" % (message.sequence, _json(_start_event(message.started)))
+                if message.sequence > self._after:
+                    self._start = b"id: %d\ndata: %b\n\n" % (message.sequence, _json(_start_event(message.started)))
                 self.started = True
             case "text_delta":
                 self._content += encode_basestring_ascii(message.text_delta.text)[1:-1].encode("ascii")
                 self._text_sequence = message.sequence
+                if message.sequence <= self._after:
+                    self._seen = len(self._content)
             case "finished":
                 self._finished = message
             case _:
@@ -92,6 +107,16 @@ class AnswerEvents:
         """
         if not self.complete:
             raise EventOrderError
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that the client had seen before was folded."""
+        return self.started and self._last >= self._after
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether the answer is complete, and the client had seen its last event before."""
+        return self._finished is not None and self._last <= self._after
 
     @property
     def has_text(self) -> bool:

@@ -49,6 +49,7 @@ REPLY: dict[str, Any] = {
     "answer_id": _ANSWER_ID,
     "usage": _USAGE,
 }
+IN_PROGRESS: dict[str, Any] = {"answer_id": _ANSWER_ID, "status": "in_progress"}
 
 
 def stream() -> str:

@@ -15,6 +15,7 @@ from sse_gateway import examples
 from sse_gateway.errors import RULES, ErrorCode
 from sse_gateway.schemas import (
     AnswerEvent,
+    AnswerInProgress,
     AnswerReply,
     ContentEvent,
     EndEvent,
@@ -43,21 +44,24 @@ Every event is one `data:` line of JSON; its `type` says what it is:
 | `end` | once, last | done: `content` is the whole answer |
 | `error` | last, instead of `end` | branch on `code`; if `retryable`, ask again, or ask the fallback |
 
-Lines that begin with `:` keep an idle connection open: skip them. A stream that closes without `end` or `error` was
-cut. A failure before `start` is an HTTP status with a JSON body that has the same `code`. Close the connection to stop
-the answer. Every response names its request in `X-Request-Id`: yours, if you sent one.
+Lines that begin with `:` keep an idle connection open: skip them. A failure before `start` is an HTTP status with a
+JSON body that has the same `code`. Every response names its request in `X-Request-Id`: yours, if you sent one.
+
+### When the connection breaks
+A stream that closes without `end` or `error` was cut. Send an `Idempotency-Key` with each question, and you can come
+back: resume the stream at `/api/ai/answers/{answer_id}` with the last `id` as `Last-Event-ID`, or ask again with the
+same key, on either route. Neither asks the model twice. Without a key, closing the connection stops the answer.
 """
 
 TAGS = [
     {"name": "chat", "description": "Questions about a page, and their answers."},
+    {"name": "answers", "description": "Answers that outlive the connection: resume, replay, fetch, stop."},
     {"name": "health", "description": "For load balancers and orchestrators."},
 ]
 
 _REF = "#/components/schemas/{model}"
-_ROUTES_CODES = [
+_ANSWER_CODES = [
     ErrorCode.INVALID_REQUEST,
-    ErrorCode.PAYLOAD_TOO_LARGE,
-    ErrorCode.IMAGE_UNREADABLE,
     ErrorCode.UPSTREAM_REJECTED,
     ErrorCode.INTERNAL,
     ErrorCode.UPSTREAM_TRUNCATED,
@@ -71,7 +75,13 @@ _ROUTES_CODES = [
     ErrorCode.UPSTREAM_TIMEOUT,
     ErrorCode.DEADLINE_EXCEEDED,
 ]
-"""What the chat routes can answer."""
+"""How an answer can fail, and the asking for it."""
+_CHAT_CODES = [
+    *_ANSWER_CODES,
+    ErrorCode.PAYLOAD_TOO_LARGE,
+    ErrorCode.IMAGE_UNREADABLE,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED,
+]
 
 
 def _error_response(codes: list[ErrorCode]) -> dict[str, Any]:
@@ -89,7 +99,7 @@ def _error_response(codes: list[ErrorCode]) -> dict[str, Any]:
         "description": "\n\n".join(f"`{code}`: {RULES[code].sentence}" for code in codes),
         "content": {"application/json": {"example": example.model_dump(exclude_unset=True)}},
     }
-    if any(RULES[code].retry_after_ms for code in codes):
+    if any(RULES[code].retryable for code in codes):
         seconds = {"description": "Seconds to wait before another try.", "schema": {"type": "integer", "minimum": 1}}
         response["headers"] = {"Retry-After": seconds}
     return response
@@ -99,11 +109,15 @@ def _status(code: ErrorCode) -> int:
     return RULES[code].status
 
 
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: _error_response(list(codes)) for status, codes in groupby(sorted(_ROUTES_CODES, key=_status), key=_status)
-}
+def _error_responses(codes: list[ErrorCode]) -> dict[int | str, dict[str, Any]]:
+    return {status: _error_response(list(group)) for status, group in groupby(sorted(codes, key=_status), key=_status)}
+
+
+ERROR_RESPONSES = _error_responses(_CHAT_CODES)
 """FastAPI's `responses` of a chat route."""
 
+STOP_RESPONSES = _error_responses([ErrorCode.INVALID_REQUEST, ErrorCode.ANSWER_NOT_FOUND, ErrorCode.ENGINE_UNAVAILABLE])
+"""FastAPI's `responses` of the route that stops an answer."""
 
 _EVENT = TypeAdapter[Any](AnswerEvent).json_schema(ref_template=_REF, mode="serialization")
 del _EVENT["$defs"]
@@ -132,6 +146,32 @@ STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
 }
 """FastAPI's `responses` of a route that streams."""
 
+ANSWER_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer: as a stream where `text/event-stream` is accepted, else in one reply.",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _REF.format(model=AnswerReply.__name__)},
+                "example": examples.REPLY,
+            },
+            **STREAM_RESPONSE[200]["content"],
+        },
+    },
+    202: {
+        "description": "It is still being written: come back after `Retry-After` seconds, or accept the stream.",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _REF.format(model=AnswerInProgress.__name__)},
+                "example": examples.IN_PROGRESS,
+            }
+        },
+        "headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},
+    },
+    204: {"description": "There is nothing after `Last-Event-ID`: it was the last event. Ends an `EventSource`."},
+    **_error_responses([*_ANSWER_CODES, ErrorCode.ANSWER_NOT_FOUND]),
+}
+"""FastAPI's `responses` of the route that resumes, replays or fetches an answer."""
+
 QUESTION: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -144,7 +184,8 @@ QUESTION: dict[str, Any] = {
 def own_schemas() -> dict[str, Any]:
     """Returns the schemas that FastAPI does not know, and those whose examples it spoils by leaving `null` out."""
     sent: list[Any] = [
-        (model, "serialization") for model in (StartEvent, ContentEvent, EndEvent, ErrorEvent, AnswerReply)
+        (model, "serialization")
+        for model in (StartEvent, ContentEvent, EndEvent, ErrorEvent, AnswerReply, AnswerInProgress)
     ]
     _, schemas = models_json_schema([*sent, (QuestionBody, "validation")], ref_template=_REF)
     definitions: dict[str, Any] = schemas["$defs"]

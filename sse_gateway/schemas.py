@@ -149,6 +149,15 @@ class AnswerReply(BaseModel):
     usage: Usage
 
 
+class AnswerInProgress(BaseModel):
+    """The answer is still being written."""
+
+    model_config = _examples(examples.IN_PROGRESS)
+
+    answer_id: str
+    status: Literal["in_progress"]
+
+
 class ErrorReply(BaseModel):
     """Why there is no answer."""
 

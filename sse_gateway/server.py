@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    import asyncio
+    import socket
+    from collections.abc import Callable
     from types import FrameType
 
     from fastapi import FastAPI
@@ -17,18 +20,41 @@ if TYPE_CHECKING:
     from sse_gateway.settings import GatewaySettings
 
 
-class GatewayServer(uvicorn.Server):
-    """Drains at the first signal, ends at the second, and leaves with 0 either way."""
+_LAST_WORDS_SECONDS = 2
+"""For the clients whose answers draining ended to be told, before uvicorn cuts them off."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+
+class GatewayServer(uvicorn.Server):
+    """Drains at the first signal, ends at the second, and leaves with 0 either way.
+
+    Args:
+        config: From `server_config`.
+        lifecycle: Is told when it drains.
+        drain_seconds: How long running answers may go on after the first signal.
+        end_answers: Ends those that then still do, with DRAINING.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, lifecycle: Lifecycle, drain_seconds: float, end_answers: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
+        self._drain_seconds = drain_seconds
+        self._end_answers = end_answers
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handles SIGTERM and SIGINT. uvicorn's own would raise the signal again when all is done."""
         self._lifecycle.draining = True
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Waits for the running answers, and ends them in time; see `uvicorn.Server`."""
+        ending = asyncio.get_running_loop().call_later(self._drain_seconds, self._end_answers)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
 
 
 class GatewayProtocol(H11Protocol):
@@ -54,5 +80,5 @@ def server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
         log_level=settings.log_level,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds + _LAST_WORDS_SECONDS),
     )

@@ -33,7 +33,7 @@ class GatewaySettings(BaseSettings):
     """An open stream in which nothing happens gets a comment line this often."""
     write_stall_timeout_seconds: Seconds = Field(default=30, examples=["30"])
     """A client that takes nothing for this long is cut off."""
-    drain_seconds: int = Field(default=30, ge=0, le=86_400, examples=["30"])
+    drain_seconds: float = Field(default=30, ge=0, le=86_400, allow_inf_nan=False, examples=["30"])
     """How long running answers may go on after SIGTERM or SIGINT."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", examples=["info"])

@@ -89,11 +89,11 @@ def running_engine_process(base_url: str, **settings: str) -> Iterator[Process]:
 
 
 @contextmanager
-def running_gateway_process(engine: Process, **settings: str) -> Iterator[Process]:
-    """A gateway in front of `engine`."""
-    port = free_port()
-    chosen = {"AI_ENGINE_URL": f"http://127.0.0.1:{engine.port}", "PORT": str(port), **settings}
-    with _ended(Process("sse_gateway", port, chosen)) as process:
+def running_gateway_process(*engines: Process, port: int = 0, **settings: str) -> Iterator[Process]:
+    """A gateway in front of `engines`."""
+    port = port or free_port()
+    urls = ",".join(f"http://127.0.0.1:{engine.port}" for engine in engines)
+    with _ended(Process("sse_gateway", port, {"AI_ENGINE_URL": urls, "PORT": str(port), **settings})) as process:
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
         yield process
 

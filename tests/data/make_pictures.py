@@ -110,7 +110,7 @@ def chart() -> Image.Image:
 
 def paper(width: int, height: int, colour: Colour, seed: int) -> Image.Image:
     """Paper as a phone sees it: a soft shadow over its surface and a little grain."""
-    dice = random.Random(seed)  # noqa: S311 - it rolls grain, not secrets
+    dice = random.Random(seed)
     spots = Image.new("L", (12, 16))
     spots.putdata([dice.randrange(215, 256) for _ in range(12 * 16)])
     shadow = spots.resize((width, height), Image.Resampling.BICUBIC)

@@ -91,11 +91,11 @@ def test_first_run_answers_about_the_picture_and_ctrl_c_ends_every_process(
 def test_run_with_a_taken_port_says_so_and_ends(tmp_path: Path, ports: dict[str, str]) -> None:
     with up(tmp_path, OPENAI_BASE_URL="http://127.0.0.1:9/v1", **ports) as first:
         greeting(first)
-        with up(tmp_path, OPENAI_BASE_URL="http://127.0.0.1:9/v1", **{**ports, "PORT": str(free_port())}) as second:
+        with up(tmp_path, OPENAI_BASE_URL="http://127.0.0.1:9/v1", **ports) as second:
             _, said = second.communicate(timeout=START_SECONDS)
             assert second.returncode == 1
-        assert f"cannot listen on 127.0.0.1 port {ports['ENGINE_PORT']}" in said
-        first.send_signal(signal.SIGTERM)
+        assert f"Port {ports['ENGINE_PORT']} is taken" in said
+        first.send_signal(signal.SIGHUP)
         assert first.wait(15) == 0
 
 

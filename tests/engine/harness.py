@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,10 +15,9 @@ from studyai.v1 import chat_pb2, chat_pb2_grpc
 from engine_grpc.openai_model import OpenAIModel
 from engine_grpc.registry import Answers
 from engine_grpc.server import Engine, start_engine
-from engine_grpc.sessions import MemorySessions
 from engine_grpc.settings import EngineSettings
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, keeping, model_options
+from engine_grpc.wiring import deadlines, keeping, model_options, state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
@@ -75,7 +74,7 @@ class Streamed:
         return str(error_info(self.error).reason)
 
 
-async def read(messages: AsyncIterable[chat_pb2.ChatImageResponse]) -> Streamed:
+async def read(messages: AsyncIterable[Any]) -> Streamed:
     streamed = Streamed()
     try:
         async for message in messages:
@@ -134,11 +133,12 @@ async def running_engine(upstream: Upstream, **settings: Any) -> AsyncIterator[R
     chosen = engine_settings(openai_base_url=upstream.base_url, **settings)
     model = OpenAIModel(model_options(chosen, chosen.openai_base_url, chosen.openai_model))
     answers = Answers(keeping(chosen))
-    tutor = Tutor(model, answers, MemorySessions(chosen.session_ttl_seconds), deadlines(chosen))
-    engine = await start_engine(tutor, answers, "127.0.0.1", 0)
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{engine.port}") as channel:
-            yield RunningEngine(engine, channel)
-    finally:
-        await engine.stop(0)
-        await model.aclose()
+    async with aclosing(model), state(chosen) as kept:
+        tutor = Tutor(model, answers, kept.sessions, deadlines(chosen), kept.shared)
+        engine = await start_engine(tutor, answers, "127.0.0.1", 0)
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{engine.port}") as channel:
+                yield RunningEngine(engine, channel)
+        finally:
+            await engine.stop(0)
+            await tutor.aclose()

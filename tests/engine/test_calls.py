@@ -171,6 +171,15 @@ async def test_longest_request_that_keeps_the_rules_is_answered(engine: RunningE
     assert streamed.error is None
 
 
+async def test_bytes_that_are_no_message_are_an_invalid_request(engine: RunningEngine) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{engine.port}") as channel:
+        call: Any = channel.unary_unary("/studyai.v1.ChatService/CompleteChatImage")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"\xff\xff\xff\xff")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error_info(caught.value).reason == "INVALID_REQUEST"
+
+
 async def test_text_as_picture_is_unreadable(engine: RunningEngine) -> None:
     streamed = await engine.stream(image=b"Solve 2x + 5 = 17")
     assert streamed.error is not None

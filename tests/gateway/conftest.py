@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+import io
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,18 +14,28 @@ from sse_gateway.app import create_app
 from sse_gateway.dependencies import Lifecycle
 from sse_gateway.engine import EngineClient
 from sse_gateway.engine_url import engine_targets
-from sse_gateway.log import configure_logging
+from sse_gateway.log import LogFormat, configure_logging
 from sse_gateway.server import GatewayServer, server_config
 from sse_gateway.settings import GatewaySettings
 from tests.gateway.fake_engine import FakeEngine, fake_engine
 from tests.gateway.wire import Connection, connect, encoded, question
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 @pytest.fixture(scope="session", autouse=True)
 def logging_as_shipped() -> None:
+    configure_logging("info", "json")
+
+
+@contextmanager
+def logged(level: str = "info", log_format: LogFormat = "json") -> Iterator[Callable[[], list[str]]]:
+    """Tells what has been logged meanwhile, line by line."""
+    stream = io.StringIO()
+    with redirect_stderr(stream):
+        configure_logging(level, log_format)
+        yield lambda: stream.getvalue().splitlines()
     configure_logging("info", "json")
 
 
@@ -83,11 +94,14 @@ class RunningGateway:
 
 
 @asynccontextmanager
-async def running_gateway(engine_url: str, **settings: Any) -> AsyncIterator[RunningGateway]:
+async def running_gateway(
+    engine_url: str = "http://localhost", client: EngineClient | None = None, **settings: Any
+) -> AsyncIterator[RunningGateway]:
     given = GatewaySettings(_env_file=None, ai_engine_url=engine_url, port=0, **settings)
     lifecycle = Lifecycle()
-    app = create_app(given, EngineClient(engine_targets(engine_url)), lifecycle)
-    server = InLoopServer(server_config(app, given), lifecycle)
+    engine = client or EngineClient(engine_targets(engine_url))
+    app = create_app(given, engine, lifecycle)
+    server = InLoopServer(server_config(app, given), lifecycle, given.drain_seconds, engine.drain)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(5):
         while not server.started:

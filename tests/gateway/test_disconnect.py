@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -105,7 +105,9 @@ async def test_connection_serves_again_after_a_stream(gateway: RunningGateway, e
 
 
 async def test_client_that_takes_nothing_is_cut_off_without_a_last_event(engine: FakeEngine) -> None:
-    async with running_gateway(engine.url, write_stall_timeout_seconds=0.2) as gateway, gateway.post(STREAM) as client:
+    settings: dict[str, Any] = {"write_stall_timeout_seconds": 0.2, "heartbeat_seconds": 0.05}
+    async with running_gateway(engine.url, **settings) as gateway, connect(gateway.port, 4096) as client:
+        await client.send("POST", STREAM, encoded(question()))
         call = await engine.next_call()
         await call.start()
         await client.read_head()

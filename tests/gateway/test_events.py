@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from studyai.v1.chat_pb2 import ChatImageResponse, TextDelta
 
+from sse_gateway.access import RequestRecord
 from sse_gateway.events import AnswerEvents, EventOrderError
+from sse_gateway.live import LiveAnswer
 from tests.gateway.fake_engine import FINISHED, STARTED
 from tests.gateway.wire import events_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
 
@@ -70,6 +75,20 @@ def test_messages_out_of_order_are_refused(messages: list[ChatImageResponse]) ->
         events.fold(good)
     with pytest.raises(EventOrderError):
         events.fold(messages[-1])
+
+
+async def test_answer_that_has_ended_does_not_fail_any_more() -> None:
+    async def engine() -> AsyncGenerator[ChatImageResponse, None]:
+        yield message(started=STARTED)
+        yield message(1, finished=FINISHED)
+        yield message(2, text_delta=TextDelta(text="more"))
+
+    record = RequestRecord("req-8")
+    answer = LiveAnswer(engine(), record, AnswerEvents(accumulate=True))
+    await answer.run(lambda: None)
+    assert [event["type"] for event in events_in(answer.take())] == ["start", "end"]
+    assert answer.ended
+    assert record.outcome is None
 
 
 def test_answer_without_an_end_is_not_complete() -> None:

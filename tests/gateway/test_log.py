@@ -2,26 +2,15 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
-from sse_gateway.log import LogFormat, configure_logging
+from tests.gateway.conftest import logged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    """What was logged, line by line; the logging of the test session comes back afterwards."""
-
-    def logged() -> list[str]:
-        return capsys.readouterr().err.splitlines()
-
-    yield logged
-    configure_logging("info", "json")
+    from sse_gateway.log import LogFormat
 
 
 def fail(text: str) -> None:
@@ -29,13 +18,13 @@ def fail(text: str) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_each_record_is_one_line_and_quotes_no_exception(lines: Any, log_format: LogFormat) -> None:
-    configure_logging("info", log_format)
-    for logger in (structlog.get_logger("ours"), logging.getLogger("a.librarys")):
-        try:
-            fail("canary\ncanary")
-        except ValueError:
-            logger.exception("two\nlines")
+def test_each_record_is_one_line_and_quotes_no_exception(log_format: LogFormat) -> None:
+    with logged("info", log_format) as lines:
+        for logger in (structlog.get_logger("ours"), logging.getLogger("a.librarys")):
+            try:
+                fail("canary\ncanary")
+            except ValueError:
+                logger.exception("two\nlines")
     first, second = lines()
     for line in (first, second):
         assert "ValueError" in line
@@ -43,9 +32,8 @@ def test_each_record_is_one_line_and_quotes_no_exception(lines: Any, log_format:
         assert "canary" not in line
 
 
-def test_json_record_says_what_when_who_and_for_which_request(lines: Any) -> None:
-    configure_logging("info", "json")
-    with structlog.contextvars.bound_contextvars(request_id="req-7"):
+def test_json_record_says_what_when_who_and_for_which_request() -> None:
+    with logged() as lines, structlog.contextvars.bound_contextvars(request_id="req-7"):
         structlog.get_logger("ours").info("done", count=2)
         logging.getLogger("a.librarys").warning("%s of %d", "one", 2)
     ours, theirs = (json.loads(line) for line in lines())
@@ -54,8 +42,8 @@ def test_json_record_says_what_when_who_and_for_which_request(lines: Any) -> Non
     assert (theirs["event"], theirs["level"], theirs["request_id"]) == ("one of 2", "warning", "req-7")
 
 
-def test_records_below_the_level_are_left_out(lines: Any) -> None:
-    configure_logging("warning", "json")
-    structlog.get_logger("ours").info("done")
-    logging.getLogger("a.librarys").info("done")
+def test_records_below_the_level_are_left_out() -> None:
+    with logged("warning") as lines:
+        structlog.get_logger("ours").info("done")
+        logging.getLogger("a.librarys").info("done")
     assert lines() == []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NOT_YET = {"IDEMPOTENCY_KEY_REUSED", "UNAUTHENTICATED", "FORBIDDEN", "ANSWER_NOT_FOUND", "RATE_LIMITED"}
+NOT_YET = {"UNAUTHENTICATED", "FORBIDDEN", "ANSWER_NOT_FOUND", "RATE_LIMITED"}
 """Codes of what the gateway cannot do yet."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,29 @@ async def test_idle_gateway_ends_at_once_and_well(tmp_path: Path, stop: signal.S
         gateway.signal(stop)
         assert await gateway.end() == 0
         assert "Traceback" not in gateway.output
+
+
+async def test_answers_that_outlast_the_draining_are_told_so(tmp_path: Path, engine: FakeEngine) -> None:
+    settings = {"AI_ENGINE_URL": engine.url, "DRAIN_SECONDS": "0.3"}
+    async with (
+        gateway_process(tmp_path, **settings) as gateway,
+        connect(gateway.port) as stream,
+        connect(gateway.port) as fallback,
+    ):
+        await stream.send("POST", STREAM, BODY)
+        call = await engine.next_call()
+        await call.start()
+        await stream.read_head()
+        await stream.read_event()
+        await fallback.send("POST", FALLBACK, BODY)
+        await engine.next_call()
+        gateway.signal(signal.SIGTERM)
+        told = event_data(await stream.read_event())
+        assert (told["type"], told["code"], told["retryable"]) == ("error", "DRAINING", True)
+        await fallback.read_head()
+        assert (fallback.status, json.loads(await fallback.read_body())["code"]) == (503, "DRAINING")
+        assert await gateway.end() == 0
+        assert [record for record in gateway.records if record["level"] == "error"] == []
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -109,6 +133,9 @@ async def test_each_request_is_one_line_that_tells_its_end(tmp_path: Path, engin
             call = await engine.next_call()
         await call.cancelled.wait()
         async with connect(gateway.port) as client:
+            await client.send_head("POST", STREAM, x_request_id="left-uploading", content_length=str(len(BODY)))
+        await gateway.until('"left-uploading"')
+        async with connect(gateway.port) as client:
             await client.send("POST", "/api/v1/chat-image", BODY, x_request_id="failed")
             (await engine.next_call()).fail(failure(grpc.StatusCode.UNAVAILABLE, "OVERLOADED"))
             await client.read_head()
@@ -123,6 +150,7 @@ async def test_each_request_is_one_line_that_tells_its_end(tmp_path: Path, engin
         "whole": ("POST", STREAM, 200, "completed"),
         "left": ("POST", STREAM, 200, "client_gone"),
         "left-early": ("POST", STREAM, None, "client_gone"),
+        "left-uploading": ("POST", STREAM, None, "client_gone"),
         "failed": ("POST", "/api/v1/chat-image", 503, "OVERLOADED"),
         "lost": ("GET", None, 404, "INVALID_REQUEST"),
     }

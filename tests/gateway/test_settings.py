@@ -89,7 +89,7 @@ def test_environment_wins_over_the_file_and_others_variables_do_not_matter(
         ("HEARTBEAT_SECONDS", "0"),
         ("HEARTBEAT_SECONDS", "nan"),
         ("WRITE_STALL_TIMEOUT_SECONDS", "-1"),
-        ("DRAIN_SECONDS", "1.5"),
+        ("DRAIN_SECONDS", "-1"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],

@@ -119,6 +119,11 @@ class Connection(asyncio.Protocol):
         self._upstream.connections.discard(self)
         self.lost.set()
 
+    @property
+    def request(self) -> UpstreamRequest:
+        """The one that is being answered, for a step of a test's own."""
+        return self._requests[-1]
+
     async def start_body(self, head: bytes, *, chunked: bool) -> None:
         """Send the head of a stream, whose body is chunked or else lasts until the connection is closed."""
         self._chunked, self._until_close = chunked, not chunked

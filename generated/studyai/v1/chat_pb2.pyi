@@ -397,6 +397,7 @@ class ResumeAnswerRequest(_message.Message):
     ANSWER_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     STUDENT_ID_FIELD_NUMBER: _builtins.int
+    BOUNDARY_SEQUENCE_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     """From AnswerStarted. Required."""
     after_sequence: _builtins.int
@@ -407,16 +408,23 @@ class ResumeAnswerRequest(_message.Message):
     """The student who asked, as in ImageQuestion. Required for an answer of a
     named student.
     """
+    boundary_sequence: _builtins.int
+    """The `sequence` of an event that no text_delta may reach across: pieces end
+    at it, if they come to it. For a caller that replays from the start to have
+    all of the text, and has to tell what was seen before from what was not. It
+    must be of an event that the answer has. Optional, 0 for none.
+    """
     def __init__(
         self,
         *,
         answer_id: _builtins.str = ...,
         after_sequence: _builtins.int = ...,
         student_id: _builtins.str = ...,
+        boundary_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "answer_id", b"answer_id", "student_id", b"student_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "answer_id", b"answer_id", "boundary_sequence", b"boundary_sequence", "student_id", b"student_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,54 @@
+"""How an answer ended, in one word and one log line: an answer has exactly one of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from engine_grpc.answers import Finished
+from engine_grpc.errors import EngineError, Reason
+from engine_grpc.model import FinishReason
+
+if TYPE_CHECKING:
+    from engine_grpc.answers import Answer, Ending
+
+log = structlog.get_logger(__name__)
+
+_OF_ERRORS = {
+    Reason.DEADLINE_EXCEEDED: "deadline",
+    Reason.DRAINING: "drained",
+    Reason.INTERNAL: "internal_error",
+}
+
+
+def log_end(answer: Answer) -> None:
+    """Logs the end of an answer. Only the engine that wrote it does."""
+    log.info(
+        "answer ended",
+        answer_id=answer.started.answer_id,
+        outcome=outcome(answer.ending),
+        deltas=len(answer.deltas),
+        elapsed_ms=round(answer.elapsed * 1000),
+        **_figures(answer.ending),
+    )
+
+
+def log_lost(answer_id: str) -> None:
+    """Logs the end of an answer whose engine is gone: the first engine that notices does."""
+    log.warning("answer ended", answer_id=answer_id, outcome="engine_lost", code=str(Reason.ENGINE_UNAVAILABLE))
+
+
+def outcome(ending: Ending | None) -> str:
+    """One word for how an answer ended; without an ending, its last reader left."""
+    if ending is None:
+        return "client_gone"
+    if isinstance(ending, Finished):
+        return "completed" if ending.finish_reason is FinishReason.STOP else ending.finish_reason.value
+    return _OF_ERRORS.get(ending.reason, "upstream_error")
+
+
+def _figures(ending: Ending | None) -> dict[str, object]:
+    if isinstance(ending, Finished):
+        return {"total_tokens": ending.usage.total_tokens, "estimated": ending.usage.estimated}
+    return {"code": str(ending.reason)} if isinstance(ending, EngineError) else {}

@@ -1,0 +1,95 @@
+"""The routes of an answer that was begun before: resume or replay it, fetch it, stop it."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from studyai.v1.chat_pb2 import CompleteChatImageResponse, ResumeAnswerRequest, StopAnswerRequest
+
+from sse_gateway.dependencies import AppParts, Parts, Record
+from sse_gateway.disconnect import while_connected
+from sse_gateway.events import AnswerEvents, answer_reply
+from sse_gateway.live import LiveAnswer, event_stream
+from sse_gateway.openapi import ANSWER_RESPONSES, STOP_RESPONSES
+from sse_gateway.schemas import AnswerInProgress, Id
+
+router = APIRouter(prefix="/api/ai/answers", tags=["answers"])
+
+_PATIENCE_SECONDS = 1.0
+"""How long a request for the finished answer waits for it before it is told to come back."""
+_COME_BACK_SECONDS = 1
+
+StudentId = Annotated[Id, Query(description="Who asked: an answer of a named student is found only with the same one.")]
+LastEventId = Annotated[
+    int | None,
+    Header(
+        alias="Last-Event-ID",
+        ge=0,
+        le=2**32 - 1,
+        description="The `id` of the last event seen: the stream goes on after it. A browser's `EventSource` sends it.",
+    ),
+]
+Accumulate = Annotated[bool, Query(description="`false` leaves `content` out of `content` events.")]
+
+
+@router.get("/{answer_id}", summary="Resume, replay or fetch an answer", responses=ANSWER_RESPONSES)
+async def get_answer(
+    answer_id: str,
+    parts: AppParts,
+    record: Record,
+    request: Request,
+    student_id: StudentId = "",
+    accumulate: Accumulate = True,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Streams the rest of an answer, or returns all of it.
+
+    With `Accept: text/event-stream`, streams the answer after `Last-Event-ID`, or from its start without one; 204 when
+    there is nothing after it. Otherwise returns the finished answer in one reply, as the fallback does, or 202 while it
+    is being written.
+    """
+    asked = ResumeAnswerRequest(answer_id=answer_id, student_id=student_id)
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        async with while_connected(request.receive):
+            return await _whole(asked, parts, record.request_id)
+    asked.boundary_sequence = last_event_id or 0
+    messages = parts.engine.resume(asked, record.request_id)
+    events = AnswerEvents(accumulate=accumulate, after=last_event_id)
+    return event_stream(LiveAnswer(messages, record, events), parts.settings)
+
+
+@router.delete("/{answer_id}", summary="Stop an answer", status_code=204, responses=STOP_RESPONSES)
+async def delete_answer(answer_id: str, parts: AppParts, record: Record, student_id: StudentId = "") -> None:
+    """Stops an answer, for all who read it.
+
+    Their streams `end` with `finish_reason: "stopped"` and the text so far. Changes nothing when it has ended already.
+    """
+    await parts.engine.stop(StopAnswerRequest(answer_id=answer_id, student_id=student_id), record.request_id)
+
+
+async def _whole(asked: ResumeAnswerRequest, parts: Parts, request_id: str) -> JSONResponse:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            answer = await _read(asked, parts, request_id)
+    except TimeoutError:
+        body = AnswerInProgress(answer_id=asked.answer_id, status="in_progress")
+        return JSONResponse(body.model_dump(), 202, {"Retry-After": str(_COME_BACK_SECONDS)})
+    return JSONResponse(answer_reply(answer).model_dump(exclude_unset=True))
+
+
+async def _read(asked: ResumeAnswerRequest, parts: Parts, request_id: str) -> CompleteChatImageResponse:
+    answer = CompleteChatImageResponse()
+    texts = []
+    async with aclosing(parts.engine.resume(asked, request_id)) as messages:
+        async for message in messages:
+            match message.WhichOneof("event"):
+                case "started":
+                    answer.started.CopyFrom(message.started)
+                case "text_delta":
+                    texts.append(message.text_delta.text)
+                case "finished":
+                    answer.finished.CopyFrom(message.finished)
+    answer.text = "".join(texts)
+    return answer

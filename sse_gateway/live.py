@@ -1,0 +1,83 @@
+"""One answer on its way from the engine's messages to a client's events."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import structlog
+
+from sse_gateway.errors import ErrorCode, GatewayError, error_event
+from sse_gateway.sse import EventStreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from sse_gateway.access import RequestRecord
+    from sse_gateway.events import AnswerEvents, AnswerMessage
+    from sse_gateway.settings import GatewaySettings
+
+log = structlog.get_logger(__name__)
+
+
+class NothingNewError(Exception):
+    """The client has seen all of the answer, its last event too."""
+
+
+class LiveAnswer:
+    """One answer on its way from the engine to a client; see `sse_gateway.sse.EventSource`."""
+
+    def __init__(
+        self, messages: AsyncGenerator[AnswerMessage, None], record: RequestRecord, events: AnswerEvents
+    ) -> None:
+        self._messages = messages
+        self._record = record
+        self._events = events
+
+    def take(self) -> bytes:
+        """Returns the events that the client has not seen."""
+        return self._events.take()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last event was taken."""
+        return self._events.ended
+
+    async def run(self, grew: Callable[[], None]) -> None:
+        """Folds the engine's messages into events, to the last one."""
+        try:
+            await self._fold(grew)
+        except NothingNewError:
+            raise
+        except Exception as error:
+            if not self._events.caught_up:
+                raise
+            self._fail(error)
+            grew()
+
+    async def _fold(self, grew: Callable[[], None]) -> None:
+        async with aclosing(self._messages) as messages:
+            async for message in messages:
+                self._events.fold(message)
+                if self._events.caught_up and not self._events.nothing_new:
+                    grew()
+        self._events.check_complete()
+        if self._events.nothing_new:
+            raise NothingNewError
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, GatewayError):
+            log.error("unexpected exception", exc_info=error)
+            error = GatewayError(ErrorCode.INTERNAL)
+        if self._events.complete:
+            return  # The answer is whole, and the client was told so.
+        self._events.fail(error_event(error, self._record, partial=self._events.has_text))
+
+
+def event_stream(answer: LiveAnswer, settings: GatewaySettings) -> EventStreamResponse:
+    """Returns the response that streams an answer's events."""
+    return EventStreamResponse(
+        answer,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        stall_seconds=settings.write_stall_timeout_seconds,
+    )

@@ -1,0 +1,81 @@
+"""Real Redis servers for tests: each on a free port of its own, in memory only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.processes import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_START_SECONDS = 5
+
+
+class RedisServer:
+    """A redis-server process, and what a test does to it."""
+
+    def __init__(self, folder: str, password: str = "") -> None:
+        self.port = free_port()
+        self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
+        self._arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._arguments += ["--dir", folder, "--requirepass", password]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, empty, and waits until it listens."""
+        self._process = subprocess.Popen(
+            [shutil.which("redis-server") or "redis-server", *self._arguments],
+            stdout=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + _START_SECONDS
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.01)
+        raise TimeoutError("redis-server does not listen")
+
+    def pause(self) -> None:
+        """It keeps its connections, and says nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Ends a pause."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """It is gone, and what it held."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(5)
+            self._process = None
+
+    def _signal(self, number: int) -> None:
+        assert self._process
+        os.kill(self._process.pid, number)
+
+
+@contextmanager
+def running_redis(password: str = "") -> Iterator[RedisServer]:
+    """Runs a Redis; skips the test where there is none to run, which CI has."""
+    if shutil.which("redis-server") is None:
+        assert os.environ.get("CI") != "true", "redis-server is missing: scripts/system_packages.sh installs it"
+        pytest.skip("needs redis-server")
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(folder, password)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
