@@ -21,7 +21,7 @@ from engine_grpc.redis_control import Control
 from engine_grpc.redis_follow import GONE_SECONDS, LEASE_EVERY, LEASE_MS, Follower, lost
 from engine_grpc.redis_link import UnreachableError
 from engine_grpc.redis_mirror import LIVE_MS, RENEW_SECONDS, Mirror, Mirrored
-from engine_grpc.redis_scripts import CLAIM, FORGET, LEASE_PREFIX, claim_name, lease_name, log_name
+from engine_grpc.redis_scripts import CLAIM, DISOWN, FORGET, LEASE_PREFIX, claim_name, lease_name, log_name
 from engine_grpc.shared import RemoteAnswer
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class RedisAnswers:
         self._link = link
         self._longest = longest
         self._mirror = Mirror(link, answer_ttl)
-        self._control = Control(link, self.engine_id, self._mirror.mirrored)
+        self._control = Control(link, self.engine_id, self._mirror.mirrored, self._disown)
+        self._claiming: set[str] = set()
+        """Answers that others may find in Redis before they are started here."""
         self._tasks: set[asyncio.Task[Any]] = set()
         link.on_up = self._mirror.restore
 
@@ -82,6 +84,18 @@ class RedisAnswers:
 
     async def claim(self, started: Started, fingerprint: bytes) -> RemoteAnswer | None:
         """Claims a key; see `SharedAnswers`."""
+        self._claiming.add(started.answer_id)
+        try:
+            remote = await self._claimed_elsewhere(started, fingerprint)
+        except BaseException:
+            # Whether the claim was made, nobody will tell.
+            self.release(started)
+            raise
+        if remote:
+            self._claiming.discard(started.answer_id)
+        return remote
+
+    async def _claimed_elsewhere(self, started: Started, fingerprint: bytes) -> RemoteAnswer | None:
         try:
             for _ in range(_CLAIM_TRIES):
                 held = await self._claim(started, fingerprint)
@@ -98,6 +112,7 @@ class RedisAnswers:
 
     def release(self, started: Started) -> None:
         """Takes back a claim; see `SharedAnswers`."""
+        self._claiming.discard(started.answer_id)
         self._beside(self._forget(started))
 
     def publish(self, answer: Answer, fingerprint: bytes, stop: Callable[[], None]) -> None:
@@ -106,6 +121,7 @@ class RedisAnswers:
         # Where the claim was not made, the stream says so, and the answer is written from its start.
         last_id = codec.START_ID if head.claim else codec.NOTHING
         self._mirror.add(Mirrored(answer, head, fingerprint, stop, last_id))
+        self._claiming.discard(answer.started.answer_id)
 
     async def find(self, answer_id: str) -> RemoteAnswer | None:
         """Returns another engine's answer; see `SharedAnswers`."""
@@ -123,12 +139,7 @@ class RedisAnswers:
         head = self._head(started)
         keys = (head.claim, log_name(started.answer_id))
         arguments = (started.answer_id, fingerprint, self.engine_id, LIVE_MS, codec.encode_start(head), LEASE_PREFIX)
-        try:
-            held: list[Any] = await self._link.run(lambda client: client.eval(CLAIM, 2, *keys, *arguments))
-        except asyncio.CancelledError:
-            # The caller is gone; whether the claim was made, nobody will tell.
-            self.release(started)
-            raise
+        held: list[Any] = await self._link.run(lambda client: client.eval(CLAIM, 2, *keys, *arguments))
         return held
 
     async def _holder(self, answer_id: str, engine_id: str, alive: bool, started: Started) -> RemoteAnswer | None:
@@ -183,6 +194,15 @@ class RedisAnswers:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             self._mirror.touch_all()
+
+    def _disown(self, answer_id: str) -> None:
+        """Removes a log that nobody writes: Redis made a claim after it was taken back, or the end never got there."""
+        if answer_id not in self._claiming:
+            self._beside(self._run_disown(answer_id))
+
+    async def _run_disown(self, answer_id: str) -> None:
+        with contextlib.suppress(UnreachableError):
+            await self._link.run(lambda client: client.eval(DISOWN, 1, log_name(answer_id), answer_id))
 
     async def _forget(self, started: Started) -> None:
         keys = (log_name(started.answer_id), claim_name(started.student_id, started.key))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from engine_grpc.redis_link import UnreachableError
+from engine_grpc.redis_link import UnreachableError, obey_cancellation
 from engine_grpc.redis_scripts import channel_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from engine_grpc.answers import Answer, Reader
@@ -67,12 +68,16 @@ class Control:
         link: The way to Redis.
         engine_id: Of this engine.
         answers: The answers that others may read and stop, by id.
+        on_unknown: Called with the id of an answer that others take for one of those, and is not.
     """
 
-    def __init__(self, link: RedisLink, engine_id: str, answers: dict[str, Mirrored]) -> None:
+    def __init__(
+        self, link: RedisLink, engine_id: str, answers: dict[str, Mirrored], on_unknown: Callable[[str], None]
+    ) -> None:
         self._link = link
         self._engine_id = engine_id
         self._answers = answers
+        self._on_unknown = on_unknown
         self._readers = RemoteReaders()
 
     async def run(self) -> None:
@@ -81,6 +86,7 @@ class Control:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
+                obey_cancellation()
                 self._link.failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -114,6 +120,7 @@ class Control:
             heard = loop.time()
             while True:
                 message = await pubsub.get_message(timeout=1)
+                obey_cancellation()
                 if message:
                     heard = loop.time()
                     self._obey(message)
@@ -129,7 +136,9 @@ class Control:
         mirrored = self._answers.get(answer_id)
         if word == "left":
             self._readers.left(answer_id, engine_id)
-        elif mirrored and word == "read":
+        elif mirrored is None:
+            self._on_unknown(answer_id)
+        elif word == "read":
             self._readers.read(mirrored.answer, engine_id)
-        elif mirrored and word == "stop":
+        elif word == "stop":
             mirrored.stop()

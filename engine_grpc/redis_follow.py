@@ -17,7 +17,7 @@ from engine_grpc import redis_codec as codec
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.outcome import log_lost
 from engine_grpc.redis_control import BEAT_SECONDS
-from engine_grpc.redis_link import UnreachableError
+from engine_grpc.redis_link import UnreachableError, obey_cancellation
 from engine_grpc.redis_scripts import LOSE, channel_name, lease_name, log_name, lost_name
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ LEASE_EVERY = 1
 """Seconds between two renewals."""
 GONE_SECONDS = 2.5
 """How long a lease or a log must be missing. With the lease's own time a dead engine is noticed within 7.5 s."""
-_SILENT_SECONDS = 7
-"""How long Redis may be away."""
+_SILENT_SECONDS = 6
+"""How long Redis may be away, or something else be wrong."""
 _RETRY_SECONDS = 0.25
 _STOP_TRIES = 16
 _LOST_MARK_MS = 600_000
@@ -42,14 +42,18 @@ class _Doubt:
 
     def __init__(self) -> None:
         self._why = ""
-        self._since = 0.0
+        self._since = self._first = asyncio.get_running_loop().time()
 
     def settled(self, why: str) -> bool:
         """Notes why nothing may come, if anything is wrong; returns whether it has been so for too long."""
         now = asyncio.get_running_loop().time()
+        if not (why and self._why):
+            self._first = now
         if why != self._why:
             self._why, self._since = why, now
-        return bool(why) and now - self._since > (_SILENT_SECONDS if why == "redis" else GONE_SECONDS)
+        # Whatever is wrong now: when it is always something, Redis comes and goes.
+        gone = why != "redis" and now - self._since > GONE_SECONDS
+        return bool(why) and (gone or now - self._first > _SILENT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,7 @@ class Follower:
                     why, beat_at = await self._beat(), loop.time() + BEAT_SECONDS
                 last_id = await self._read(answer, last_id)
             except (RedisError, OSError):
+                obey_cancellation()
                 why = "redis"
                 await asyncio.sleep(_RETRY_SECONDS)
             if answer.ending is None and doubt.settled(why):

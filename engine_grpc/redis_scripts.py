@@ -56,6 +56,18 @@ if KEYS[2] and redis.call('HGET', KEYS[2], 'answer') == ARGV[1] then redis.call(
 return 'OK'
 """
 
+DISOWN = """
+-- KEYS: log. ARGV: answer. For a log that nobody writes any more; nothing happens where it has its ending.
+local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if not top or cjson.decode(top[2][2])['end'] then return 0 end
+local start = cjson.decode(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][2][2])['start']
+redis.call('DEL', KEYS[1])
+if start and start['claim'] ~= '' and redis.call('HGET', start['claim'], 'answer') == ARGV[1] then
+  redis.call('DEL', start['claim'])
+end
+return 1
+"""
+
 LOSE = """
 -- KEYS: mark[, claim]. ARGV: answer, milliseconds to live. Releases the claim; returns 1 to the first engine to say so.
 if KEYS[2] and redis.call('HGET', KEYS[2], 'answer') == ARGV[1] then redis.call('DEL', KEYS[2]) end

@@ -8,6 +8,7 @@ missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v node >/dev/null || missing+=(nodejs npm)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v curl >/dev/null || missing+=(curl)
 if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   sudo=; [ "$(id -u)" = 0 ] || sudo="sudo --non-interactive"
   echo "Installing ${missing[*]} …"

@@ -59,6 +59,8 @@ _OPTIONS = (
     # The engine is ours, and near: an http_proxy in the environment is for others.
     ("grpc.enable_http_proxy", 0),
 )
+_HEALTH_SECONDS = 1.0
+"""Between two health checks, and how long one may take."""
 _BALANCED = ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}))
 _RELUCTANCE = {
     grpc.ChannelConnectivity.READY: 0,
@@ -92,16 +94,23 @@ class EngineClient:
         self._targets = targets
         self._places: list[_Place] = []
         self._turn = itertools.count()
+        self._unwell: set[grpc.aio.Channel] = set()
+        self._checking: asyncio.Task[None] | None = None
         self._calls: set[grpc.aio.Call] = set()
         self._drained = False
 
     async def __aenter__(self) -> Self:
         self._places = [_connect(target) for target in self._targets]
+        if len(self._places) > 1:
+            self._checking = asyncio.create_task(self._check_health())
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._checking:
+            self._checking.cancel()
+            await asyncio.wait({self._checking})
         await asyncio.gather(*(place.channel.close() for place in self._places))
 
     async def stream(self, request: ChatImageRequest, request_id: str) -> AsyncGenerator[ChatImageResponse, None]:
@@ -179,11 +188,20 @@ class EngineClient:
         """Tells whether any engine says of itself, within so many seconds, that it is serving."""
         return any(await asyncio.gather(*(_serving(place, within) for place in self._places)))
 
+    async def _check_health(self) -> None:
+        """Asks each engine for its health now and then: one may be connected, and frozen or draining all the same."""
+        while True:
+            serving = await asyncio.gather(*(_serving(place, _HEALTH_SECONDS) for place in self._places))
+            self._unwell = {place.channel for place, well in zip(self._places, serving, strict=True) if not well}
+            await asyncio.sleep(_HEALTH_SECONDS)
+
     def _next(self) -> _Place:
-        """Takes the places in turn, those that are connected before the others."""
+        """Takes the places in turn: the healthy ones before the others, the connected ones before the others."""
         start = next(self._turn) % len(self._places)
-        in_turn = self._places[start:] + self._places[:start]
-        return min(in_turn, key=lambda place: _RELUCTANCE[place.channel.get_state(try_to_connect=True)])
+        return min(self._places[start:] + self._places[:start], key=self._reluctance)
+
+    def _reluctance(self, place: _Place) -> tuple[bool, int]:
+        return place.channel in self._unwell, _RELUCTANCE[place.channel.get_state(try_to_connect=True)]
 
 
 def _metadata(request_id: str) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from tests.end_to_end.conftest import tool
 from tests.processes import clean_environment, free_port
+from tests.upstream import running_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +30,10 @@ def ports() -> dict[str, str]:
 
 
 @contextmanager
-def up(folder: Path, **settings: str) -> Iterator[subprocess.Popen[str]]:
+def up(folder: Path, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
     """`make run` in a folder, after the set-up."""
     with subprocess.Popen(
-        [sys.executable, str(ROOT / "deploy" / "up.py")],
+        [sys.executable, str(ROOT / "deploy" / "up.py"), *arguments],
         cwd=folder,
         env=clean_environment(PYTHONUNBUFFERED="1", LOG_FORMAT="json", **settings),
         stdout=subprocess.PIPE,
@@ -86,6 +88,24 @@ def test_first_run_answers_about_the_picture_and_ctrl_c_ends_every_process(
     assert "stand-in" in events[-1]["content"]
     assert events[-1]["usage"].get("estimated", False) is False
     assert len(events) > 30
+
+
+def test_cluster_answers_a_key_once_on_both_gateways(tmp_path: Path, ports: dict[str, str]) -> None:
+    tool("redis-server")
+    question = json.loads((ROOT / "examples" / "ask.json").read_text())
+    several = ("--engines", "2", "--gateways", "2", "--redis")
+    with running_upstream() as upstream:
+        settings = {"OPENAI_BASE_URL": upstream.base_url, "REDIS_PORT": str(free_port()), **ports}
+        with up(tmp_path, *several, **settings) as running:
+            greeting(running)
+            answers = set()
+            for port in (int(ports["PORT"]), int(ports["PORT"]) + 1):
+                url = f"http://localhost:{port}/api/ai/chat-image"
+                reply = requests.post(url, json=question, headers={"Idempotency-Key": "q-1"}, timeout=START_SECONDS)
+                answers.add(reply.json()["answer_id"])
+            running.send_signal(signal.SIGINT)
+            assert running.wait(20) == 0
+        assert len(answers) == len(upstream.requests) == 1
 
 
 def test_run_with_a_taken_port_says_so_and_ends(tmp_path: Path, ports: dict[str, str]) -> None:

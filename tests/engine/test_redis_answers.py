@@ -13,7 +13,12 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2
 
+from engine_grpc import redis_codec as codec
+from engine_grpc.answers import Started
+from engine_grpc.question import Question
+from engine_grpc.redis_scripts import CLAIM, LEASE_PREFIX, claim_name, log_name
 from tests import upstream as up
+from tests.engine.harness import question
 from tests.engine.shared import (
     KEY,
     STUDENT,
@@ -275,6 +280,29 @@ async def test_answer_is_given_up_when_the_window_after_its_last_reader_anywhere
         assert [entry["outcome"] for entry in logs if entry["event"] == "answer ended"] == ["client_gone"]
         again = await ask(two[1]).has("The")
         assert again.answer_id != first.answer_id
+
+
+async def test_claim_that_nobody_answers_for_is_dropped_and_its_key_asks_anew(
+    upstream: Upstream, server: RedisServer, store: Redis
+) -> None:
+    upstream.script(*up.answer(*WORDS))
+    async with engines(upstream, server, 1) as (owner,):
+        (lease,) = [name.decode() async for name in store.scan_iter("studyai:engine:*")]
+        # As when Redis did what it was told only after who told it had gone.
+        orphan = Started(student_id=STUDENT, session_id="s", model="m")
+        head = codec.Head(orphan, lease.removeprefix("studyai:engine:"), claim_name(STUDENT, KEY))
+        asked = question(student_id=STUDENT)
+        fingerprint = Question.checked(
+            image=asked.image, prompt=asked.prompt, subject="", session_id="", student_id=STUDENT
+        ).fingerprint
+        keys = (head.claim, log_name(orphan.answer_id))
+        values = (orphan.answer_id, fingerprint, head.engine_id, 60_000, codec.encode_start(head), LEASE_PREFIX)
+        await store.eval(CLAIM, 2, *keys, *values)
+        async with engines(upstream, server, 1) as (other,):
+            assert (await ask(other).end()).reason == "ENGINE_UNAVAILABLE"
+            assert not await store.exists(*keys)
+            assert (await ask(other).end()).text == TEXT
+            assert (await ask(owner).end()).text == TEXT
 
 
 async def test_copy_is_dropped_when_its_last_reader_leaves(two: Two, upstream: Upstream) -> None:

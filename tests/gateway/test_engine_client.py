@@ -7,6 +7,7 @@ import sys
 from contextlib import AsyncExitStack
 
 import pytest
+from grpc_health.v1 import health_pb2
 from studyai.v1 import chat_pb2
 
 from sse_gateway.engine import EngineClient
@@ -45,12 +46,7 @@ async def test_several_engines_are_asked_in_turn() -> None:
         urls = ",".join(engine.url for engine in engines)
         gateway = await stack.enter_async_context(running_gateway(urls))
         await gateway.until_ready()
-        asked = []
-        for _ in range(6):
-            async with gateway.post(FALLBACK) as client:
-                asked.append(await first_asked(engines))
-                await client.read_head()
-        assert sorted(asked) == [0, 0, 0, 1, 1, 1]
+        assert sorted(await _asked_of(gateway, engines, 6)) == [0, 0, 0, 1, 1, 1]
 
 
 async def test_engine_that_is_down_is_passed_over() -> None:
@@ -59,6 +55,28 @@ async def test_engine_that_is_down_is_passed_over() -> None:
     async with fake_engine() as engine, running_gateway(f"{url},{engine.url}") as gateway:
         await gateway.until_ready()
         assert [await answer(gateway, engine) for _ in range(4)] == [200] * 4
+
+
+async def test_engine_that_is_connected_but_not_serving_is_passed_over() -> None:
+    async with (
+        fake_engine() as unwell,
+        fake_engine() as engine,
+        running_gateway(f"{unwell.url},{engine.url}") as gateway,
+    ):
+        await gateway.until_ready()
+        await unwell.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        async with asyncio.timeout(5):
+            while await _asked_of(gateway, [unwell, engine], 4) != [1] * 4:
+                pass
+
+
+async def _asked_of(gateway: RunningGateway, engines: list[FakeEngine], times: int) -> list[int]:
+    asked = []
+    for _ in range(times):
+        async with gateway.post(FALLBACK) as client:
+            asked.append(await first_asked(engines))
+            await client.read_head()
+    return asked
 
 
 async def test_all_addresses_of_a_name_are_one_engine_to_ask() -> None:
