@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 COMMAND_SECONDS = 0.5
 """How long a request may wait for Redis; a busy loop of our own must fit in as well."""
 _CONNECTIONS = 32
-_BLOCKED_READ_SECONDS = 1.5
+BLOCKED_READ_SECONDS = 1.5
 """More than `XREAD` may block."""
 _PROBE_SECONDS = 0.25
 _CATCH_UP_SECONDS = 5
@@ -62,18 +62,17 @@ class RedisLink:
         options: dict[str, Any] = {
             "protocol": 2,
             "socket_connect_timeout": COMMAND_SECONDS,
+            # The library would write with `asyncio.wait_for`, which loses a cancellation that comes at the wrong moment
+            # (Python 3.11): whoever awaits something here sets a time-out around it.
+            "socket_timeout": None,
             # What is to be tried again is decided here, by what it is.
             "retry": Retry(NoBackoff(), 0),
         }
         self._commands = Redis(
-            connection_pool=BlockingConnectionPool.from_url(
-                url, max_connections=_CONNECTIONS, timeout=None, socket_timeout=None, **options
-            )
+            connection_pool=BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=None, **options)
         )
-        self.blocking = Redis(
-            connection_pool=ConnectionPool.from_url(url, socket_timeout=_BLOCKED_READ_SECONDS, **options)
-        )
-        """For reads that block; each has a connection for itself meanwhile."""
+        self.blocking = Redis(connection_pool=ConnectionPool.from_url(url, **options))
+        """For reads that block; each has a connection for itself meanwhile. Within `BLOCKED_READ_SECONDS`."""
         self.up = asyncio.Event()
         self.on_up: Callable[[], object] = lambda: None
         """Called when Redis can be reached again: it may be another one now, or empty."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 import uuid
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,9 +16,9 @@ from starlette.datastructures import Headers, MutableHeaders
 
 from sse_gateway.disconnect import ClientGoneError, ClientStalledError
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
+from sse_gateway.record import RequestRecord
 
 if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
@@ -29,31 +27,6 @@ REQUEST_ID = "x-request-id"
 _PROBES = frozenset({"/healthz", "/readyz"})
 """Asked every few seconds by machines: of interest to nobody but who looks for them."""
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-
-
-@dataclass(slots=True)
-class RequestRecord:
-    """One request, as its access line and its errors tell of it."""
-
-    request_id: str
-    started: float = field(default_factory=time.perf_counter)
-    status: int | None = None
-    """None until the response starts."""
-    outcome: str | None = None
-    """How it ended, where not well: an error's code, or what became of the client."""
-    fallback_endpoint: str | None = None
-    """Where the same can be asked without a stream; set by the routes that stream."""
-
-    @classmethod
-    def of(cls, request: HTTPConnection) -> RequestRecord:
-        """Returns the request's record."""
-        record: RequestRecord = request.scope["state"]["record"]
-        return record
-
-    @property
-    def elapsed_ms(self) -> int:
-        """Milliseconds since the request came."""
-        return round((time.perf_counter() - self.started) * 1000)
 
 
 class RequestBoundary:

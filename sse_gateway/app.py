@@ -14,10 +14,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from sse_gateway import answers, chat, health, openapi
-from sse_gateway.access import RequestBoundary, RequestRecord
+from sse_gateway.access import RequestBoundary
 from sse_gateway.dependencies import Lifecycle, Parts
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.live import NothingNewError
+from sse_gateway.record import RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from sse_gateway.access import RequestRecord
 from sse_gateway.engine import EngineClient
+from sse_gateway.record import RequestRecord
 from sse_gateway.settings import GatewaySettings
 
 

@@ -19,7 +19,7 @@ from sse_gateway.schemas import ErrorEvent, ErrorReply
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sse_gateway.access import RequestRecord
+    from sse_gateway.record import RequestRecord
 
 
 class ErrorCode(StrEnum):

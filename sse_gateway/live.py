@@ -13,8 +13,8 @@ from sse_gateway.sse import EventStreamResponse
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from sse_gateway.access import RequestRecord
     from sse_gateway.events import AnswerEvents, AnswerMessage
+    from sse_gateway.record import RequestRecord
     from sse_gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)

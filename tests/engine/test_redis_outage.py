@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2_grpc
 
 from engine_grpc import redis_follow
+from engine_grpc.redis_control import Control
+from engine_grpc.redis_link import RedisLink
 from tests import upstream as up
 from tests.engine.shared import WORDS, Live, ask, engines, gates, refused, resume, stepped, stop
 from tests.processes import running_engine_process
@@ -235,6 +237,18 @@ async def test_readers_elsewhere_are_told_when_the_engine_dies_and_its_keys_ask_
     assert outcomes == ["completed", "completed", "engine_lost", "engine_lost"]
     assert "secret-canary" not in process.log
     assert len(upstream.requests) == 4
+
+
+async def test_what_goes_on_beside_the_answers_can_be_cancelled_at_any_moment(server: RedisServer) -> None:
+    for turns in range(150):
+        link = RedisLink(server.url)
+        listening = asyncio.ensure_future(Control(link, "engine", {}, lambda _: None).run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listening.cancel()
+        done, _ = await asyncio.wait({listening}, timeout=2)
+        assert done, turns
+        await link.aclose()
 
 
 async def started(engine: RunningEngine, opening: list[Signal]) -> Live:

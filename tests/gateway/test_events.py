@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studyai.v1.chat_pb2 import ChatImageResponse, TextDelta
 
-from sse_gateway.access import RequestRecord
 from sse_gateway.events import AnswerEvents, EventOrderError
 from sse_gateway.live import LiveAnswer
+from sse_gateway.record import RequestRecord
 from tests.gateway.fake_engine import FINISHED, STARTED
 from tests.gateway.wire import events_in
 
