@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from engine_grpc.redis_link import UnreachableError, obey_cancellation
+from engine_grpc.redis_link import BLOCKED_READ_SECONDS, UnreachableError
 from engine_grpc.redis_scripts import channel_name
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ class Control:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
-                obey_cancellation()
                 self._link.failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -116,11 +115,11 @@ class Control:
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         async with self._link.blocking.pubsub() as pubsub:
-            await pubsub.subscribe(channel_name(self._engine_id))
+            async with asyncio.timeout(BLOCKED_READ_SECONDS):
+                await pubsub.subscribe(channel_name(self._engine_id))
             heard = loop.time()
             while True:
                 message = await pubsub.get_message(timeout=1)
-                obey_cancellation()
                 if message:
                     heard = loop.time()
                     self._obey(message)

@@ -17,7 +17,7 @@ from engine_grpc import redis_codec as codec
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.outcome import log_lost
 from engine_grpc.redis_control import BEAT_SECONDS
-from engine_grpc.redis_link import UnreachableError, obey_cancellation
+from engine_grpc.redis_link import BLOCKED_READ_SECONDS, UnreachableError
 from engine_grpc.redis_scripts import LOSE, channel_name, lease_name, log_name, lost_name
 
 if TYPE_CHECKING:
@@ -109,11 +109,11 @@ class Follower:
         why = ""
         while answer.ending is None:
             try:
-                if loop.time() >= beat_at:
-                    why, beat_at = await self._beat(), loop.time() + BEAT_SECONDS
-                last_id = await self._read(answer, last_id)
+                async with asyncio.timeout(BLOCKED_READ_SECONDS):
+                    if loop.time() >= beat_at:
+                        why, beat_at = await self._beat(), loop.time() + BEAT_SECONDS
+                    last_id = await self._read(answer, last_id)
             except (RedisError, OSError):
-                obey_cancellation()
                 why = "redis"
                 await asyncio.sleep(_RETRY_SECONDS)
             if answer.ending is None and doubt.settled(why):

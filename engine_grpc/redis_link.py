@@ -40,17 +40,6 @@ class UnreachableError(Exception):
     """Redis did not do it: it cannot be reached, is too slow, or refuses (it may be full)."""
 
 
-def obey_cancellation() -> None:
-    """To be called in every turn of a loop of blocking reads.
-
-    Raises:
-        CancelledError: This task was cancelled, but redis-py took that for a time-out: it does when both come at once.
-    """
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        raise asyncio.CancelledError
-
-
 class RedisLink:
     """Clients for one Redis.
 

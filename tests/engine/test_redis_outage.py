@@ -13,8 +13,11 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2_grpc
 
+from engine_grpc import redis_codec as codec
 from engine_grpc import redis_follow
+from engine_grpc.answers import Answer, Started
 from engine_grpc.redis_control import Control
+from engine_grpc.redis_follow import Follower
 from engine_grpc.redis_link import RedisLink
 from tests import upstream as up
 from tests.engine.shared import WORDS, Live, ask, engines, gates, refused, resume, stepped, stop
@@ -192,7 +195,7 @@ async def test_copy_of_an_answer_ends_in_time_when_redis_does_not_come_back(
         await started(two[0], opening)
         copy = await ask(two[1]).has(WORDS[0])
         server.pause()
-        assert (await copy.end(within=10)).reason == "ENGINE_UNAVAILABLE"
+        assert (await copy.end(within=15)).reason == "ENGINE_UNAVAILABLE"
         server.go_on()
 
 
@@ -226,7 +229,7 @@ async def test_readers_elsewhere_are_told_when_the_engine_dies_and_its_keys_ask_
             process.stop(signal.SIGKILL)
             began = time.monotonic()
             for copy in copies:
-                assert (await copy.end(within=10)).reason == "ENGINE_UNAVAILABLE"
+                assert (await copy.end(within=15)).reason == "ENGINE_UNAVAILABLE"
             assert 2 < time.monotonic() - began < 10
             for key, lost in zip(LOST_KEYS, dying, strict=True):
                 again = [ask(engine, key) for engine in two * 3]
@@ -239,16 +242,21 @@ async def test_readers_elsewhere_are_told_when_the_engine_dies_and_its_keys_ask_
     assert len(upstream.requests) == 4
 
 
-async def test_what_goes_on_beside_the_answers_can_be_cancelled_at_any_moment(server: RedisServer) -> None:
-    for turns in range(150):
-        link = RedisLink(server.url)
-        listening = asyncio.ensure_future(Control(link, "engine", {}, lambda _: None).run())
+async def test_following_ends_at_whatever_moment_it_is_cancelled(server: RedisServer) -> None:
+    async with Redis.from_url(server.url) as store:
+        await store.set("studyai:engine:other", 1)
+    link = RedisLink(server.url)
+    control = Control(link, "engine", {}, lambda _: None)
+    head = codec.Head(Started(student_id="anna", session_id="s", model="m"), "other", "")
+    for turns in range(60):
+        follower = Follower(link=link, control=control, head=head, longest=60)
+        following = asyncio.ensure_future(follower.follow(Answer(head.started)))
         for _ in range(turns):
             await asyncio.sleep(0)
-        listening.cancel()
-        done, _ = await asyncio.wait({listening}, timeout=2)
-        assert done, turns
-        await link.aclose()
+        following.cancel()
+        _, going_on = await asyncio.wait({following}, timeout=1)
+        assert not going_on, turns
+    await link.aclose()
 
 
 async def started(engine: RunningEngine, opening: list[Signal]) -> Live:
