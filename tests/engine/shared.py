@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from studyai.v1 import chat_pb2
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from tests.engine.harness import RunningEngine
-    from tests.redis_server import RedisServer
     from tests.upstream import Upstream
 
 STUDENT = "anna"
@@ -25,11 +24,17 @@ WORDS = ["The", " answer", " is", " 6."]
 
 
 @asynccontextmanager
-async def engines(upstream: Upstream, redis: RedisServer, count: int = 2, **settings: Any) -> AsyncIterator[Any]:
+async def engines(upstream: Upstream, redis: Addressed, count: int = 2, **settings: Any) -> AsyncIterator[Any]:
     """As many engines, on one Redis."""
     async with AsyncExitStack() as stack:
         running = [running_engine(upstream, state_url=redis.url, **settings) for _ in range(count)]
         yield [await stack.enter_async_context(engine) for engine in running]
+
+
+class Addressed(Protocol):
+    """What has the address of a Redis."""
+
+    url: str
 
 
 class Live:
