@@ -18,7 +18,8 @@ log = structlog.get_logger(__name__)
 _OF_ERRORS = {
     Reason.DEADLINE_EXCEEDED: "deadline",
     Reason.DRAINING: "drained",
-    Reason.INTERNAL: "internal_error",
+    # Not the upstream's fault: the engine dropped it. The line's code tells it from an engine that died.
+    Reason.INTERNAL: "engine_lost",
 }
 
 

@@ -57,7 +57,7 @@ def test_requests_prints_deltas_as_they_come(service: Service) -> None:
     gates = gated_answer(service)
     with requests.post(service.stream_url, json=body(), stream=True, timeout=10) as reply:
         assert reply.status_code == 200
-        check(read_opening_gates((line.decode("ascii") for line in reply.iter_lines(chunk_size=1)), gates))
+        check(read_opening_gates((line.decode("ascii") for line in reply.iter_lines()), gates))
 
 
 def test_curl_prints_deltas_as_they_come(service: Service, tmp_path: Path) -> None:
