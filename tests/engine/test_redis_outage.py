@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -89,9 +89,18 @@ class Delayed:
 async def delayed(server: RedisServer, seconds: float) -> AsyncIterator[Delayed]:
     """Puts so much time before each of a Redis's replies."""
 
+    connections: list[asyncio.Future[Any]] = []
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(copy(reader, there_writer, 0), copy(there_reader, writer, seconds))
+        copying = asyncio.gather(copy(reader, there_writer, 0), copy(there_reader, writer, seconds))
+        connections.append(copying)
+        await asyncio.wait({copying})
+        for each in (writer, there_writer):
+            each.close()
+            with suppress(ConnectionError):
+                await each.wait_closed()
+        closed.release()
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float) -> None:
         with suppress(ConnectionError):
@@ -100,10 +109,14 @@ async def delayed(server: RedisServer, seconds: float) -> AsyncIterator[Delayed]
                 writer.write(data)
         writer.close()
 
-    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with proxy:
+    closed = asyncio.Semaphore(0)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
         port = proxy.sockets[0].getsockname()[1]
         yield Delayed(server.url.replace(str(server.port), str(port)))
+    for copying in connections:
+        copying.cancel()
+    for _ in connections:
+        await closed.acquire()
 
 
 async def test_live_stream_survives_a_redis_that_comes_back_empty(upstream: Upstream, server: RedisServer) -> None:
