@@ -89,19 +89,18 @@ class OpenAIModel:
         """Yields the answer; see `ChatModel.stream`."""
         body = request_body(prompt, self._options.image_detail, self.body_options(prompt.student_id))
         answered = False
-        try:
-            async with aclosing(self._attempt(body)) as events:
-                async for event in events:
-                    answered = True
-                    yield event
+        for last_try in (False, True):
+            try:
+                async with aclosing(self._attempt(body)) as events:
+                    async for event in events:
+                        answered = True
+                        yield event
+            except EngineError as error:
+                if last_try or answered or not _worth_another_try(error):
+                    raise
+                await asyncio.sleep(_pause(error))
+            else:
                 return
-        except EngineError as error:
-            if answered or not _worth_another_try(error):
-                raise
-            await asyncio.sleep(_pause(error))
-        async with aclosing(self._attempt(body)) as events:
-            async for event in events:
-                yield event
 
     def body_options(self, student_id: str) -> dict[str, object]:
         """Returns the request's fields beside the messages."""
@@ -118,12 +117,22 @@ class OpenAIModel:
         return options
 
     async def _attempt(self, body: bytes) -> AsyncGenerator[ModelEvent, None]:
+        """Asks once, and turns the body of the reply into events.
+
+        What one read of the socket brought becomes one delta: no time is lost, and a fast model costs few wake-ups.
+        """
         response = await self._post(body)
+        answer = _Answer()
         try:
             _require_stream(response)
-            async with aclosing(_read(response.aiter_bytes(), self._options.usage_grace)) as events:
-                async for event in events:
-                    yield event
+            async with aclosing(response.aiter_bytes()) as pieces:
+                while not answer.over:
+                    if text := answer.feed(await _next(pieces)):
+                        yield Delta(text)
+                if text := await _rest(answer, pieces, self._options.usage_grace):
+                    yield Delta(text)
+                yield answer.done()
+                await _drain(pieces)
         finally:
             await response.aclose()
 
@@ -148,22 +157,6 @@ def _require_stream(response: httpx2.Response) -> None:
     """Refuses a page or a whole JSON reply where a stream was asked for; a missing media type is let through."""
     if response.headers.get("content-type", "").startswith(("text/html", "application/json")):
         raise EngineError(Reason.UPSTREAM_PROTOCOL)
-
-
-async def _read(pieces: AsyncGenerator[bytes, None], grace: float) -> AsyncGenerator[ModelEvent, None]:
-    """Turns the body into events.
-
-    What one read of the socket brought becomes one delta: no time is lost, and a fast model costs few wake-ups.
-    """
-    answer = _Answer()
-    async with aclosing(pieces):
-        while not answer.over:
-            if text := answer.feed(await _next(pieces)):
-                yield Delta(text)
-        if text := await _rest(answer, pieces, grace):
-            yield Delta(text)
-        yield answer.done()
-        await _drain(pieces)
 
 
 async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes | None:

@@ -85,12 +85,11 @@ class RedisAnswers:
     async def claim(self, started: Started, fingerprint: bytes) -> RemoteAnswer | None:
         """Claims a key; see `SharedAnswers`."""
         self._claiming.add(started.answer_id)
-        try:
+        with contextlib.ExitStack() as undoing:
+            # Left half-way, cancelled too: whether the claim was made, nobody will tell.
+            undoing.callback(self.release, started)
             remote = await self._claimed_elsewhere(started, fingerprint)
-        except BaseException:
-            # Whether the claim was made, nobody will tell.
-            self.release(started)
-            raise
+            undoing.pop_all()
         if remote:
             self._claiming.discard(started.answer_id)
         return remote

@@ -36,14 +36,14 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     def __init__(self, tutor: Tutor) -> None:
         self._tutor = tutor
 
-    async def ChatImage(  # type: ignore[override]  # noqa: N802 - the contract's name
+    async def ChatImage(  # type: ignore[override]  # writes instead of yielding
         self, request: chat_pb2.ChatImageRequest, context: ServicerContext
     ) -> None:
         """Streams the answer: a reader that passes on what it reads."""
         answer = await self._tutor.ask(_question(request.question), checked_key(request.request_id))
         await _stream(answer, context, chat_pb2.ChatImageResponse)
 
-    async def CompleteChatImage(  # noqa: N802 - the contract's name
+    async def CompleteChatImage(
         self, request: chat_pb2.CompleteChatImageRequest, context: ServicerContext
     ) -> chat_pb2.CompleteChatImageResponse:
         """Returns the whole answer: a reader that waits for the ending."""
@@ -55,7 +55,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
             started=_started(answer.started), text=text, finished=_finished(finished)
         )
 
-    async def ResumeAnswer(  # type: ignore[override]  # noqa: N802 - the contract's name
+    async def ResumeAnswer(  # type: ignore[override]  # writes instead of yielding
         self, request: chat_pb2.ResumeAnswerRequest, context: ServicerContext
     ) -> None:
         """Streams the rest of an answer: a reader that starts later."""
@@ -64,7 +64,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         answer = await self._tutor.resume(request.answer_id, student_id, max(after, boundary))
         await _stream(answer, context, chat_pb2.ResumeAnswerResponse, after, boundary)
 
-    async def StopAnswer(  # noqa: N802 - the contract's name
+    async def StopAnswer(
         self, request: chat_pb2.StopAnswerRequest, context: ServicerContext
     ) -> chat_pb2.StopAnswerResponse:
         """Stops an answer for all of its readers."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ class Tutor:
 
     def _start(self, question: Question, started: Started, asked: Prompt) -> Answer:
         answer = self._answers.start(started, lambda answer: self._write(answer, asked), question.fingerprint)
-        answer.estimate = lambda text: usage.estimate(asked, text)
+        # Of the count alone: an answer is kept for minutes, and the picture must not be with it.
+        answer.estimate = functools.partial(usage.estimate, usage.prompt_tokens(asked))
         answer.on_read = lambda: self._remember_turn(answer)
         self._shared.publish(answer, question.fingerprint, lambda: self._stop(answer))
         if question.image:

@@ -15,15 +15,19 @@ _TOKENS_PER_TILE = 170
 _TOKENS_PER_IMAGE = 85
 
 
-def estimate(prompt: Prompt, text: str) -> Usage:
-    """Returns what asking `prompt` and getting `text` costs, about.
+def prompt_tokens(prompt: Prompt) -> int:
+    """Returns what asking `prompt` costs, about.
 
     A token is about four bytes of UTF-8; a picture at high detail costs 85 tokens and 170 a tile of 512 pixels after
     scaling to fit 2,048 and then 768 on the short side (OpenAI's guide "Images and vision", calculating costs).
     """
     before = [text for turn in prompt.turns for text in (turn.question, turn.answer)]
     words = sum(_text_tokens(part) for part in (prompt.system, *before, *prompt.texts))
-    asked = words + _image_tokens(prompt.picture.width, prompt.picture.height)
+    return words + _image_tokens(prompt.picture.width, prompt.picture.height)
+
+
+def estimate(asked: int, text: str) -> Usage:
+    """Returns what an answer costs, about, whose prompt has `asked` tokens and which has come to `text`."""
     written = _text_tokens(text)
     return Usage(asked, written, asked + written, estimated=True)
 

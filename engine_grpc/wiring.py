@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from engine_grpc.openai_model import OpenAIOptions
+from engine_grpc.redis_state import redis_state
 from engine_grpc.registry import Keeping
 from engine_grpc.retired_models import retirement_warning
 from engine_grpc.sessions import MemorySessions
@@ -52,9 +53,6 @@ async def state(settings: EngineSettings) -> AsyncIterator[State]:
     if url == "memory://":
         yield State(MemorySessions(settings.session_ttl_seconds), Unshared())
         return
-    # Only who shares pays for the client.
-    from engine_grpc.redis_state import redis_state  # noqa: PLC0415
-
     longest = settings.answer_timeout_seconds
     async with redis_state(url, settings.answer_ttl_seconds, longest, settings.session_ttl_seconds) as opened:
         yield State(*opened)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import grpc
@@ -22,7 +22,7 @@ from sse_gateway.errors import ErrorCode, GatewayError
 from sse_gateway.status import gateway_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from types import TracebackType
 
     from studyai.v1.chat_pb2 import (
@@ -113,28 +113,22 @@ class EngineClient:
             await asyncio.wait({self._checking})
         await asyncio.gather(*(place.channel.close() for place in self._places))
 
-    async def stream(self, request: ChatImageRequest, request_id: str) -> AsyncGenerator[ChatImageResponse, None]:
+    def stream(self, request: ChatImageRequest, request_id: str) -> AsyncGenerator[ChatImageResponse, None]:
         """Yields the engine's messages as they come. Close it to cancel the call.
 
         Raises:
             GatewayError: The call failed.
         """
-        call = self._next().stream([request], metadata=_metadata(request_id))
-        del request
-        async with aclosing(self._messages(call)) as messages:
-            async for message in messages:
-                yield message
+        held = [request]
+        return self._messages(lambda: self._next().stream(held, metadata=_metadata(request_id)))
 
-    async def resume(self, request: ResumeAnswerRequest, request_id: str) -> AsyncGenerator[ResumeAnswerResponse, None]:
+    def resume(self, request: ResumeAnswerRequest, request_id: str) -> AsyncGenerator[ResumeAnswerResponse, None]:
         """Yields the messages of an answer that was begun before. Close it to leave the answer.
 
         Raises:
             GatewayError: The call failed.
         """
-        call = self._next().resume(request, metadata=_metadata(request_id))
-        async with aclosing(self._messages(call)) as messages:
-            async for message in messages:
-                yield message
+        return self._messages(lambda: self._next().resume(request, metadata=_metadata(request_id)))
 
     async def complete(self, request: CompleteChatImageRequest, request_id: str) -> CompleteChatImageResponse:
         """Returns the whole answer. Cancelling this cancels the call.
@@ -158,7 +152,11 @@ class EngineClient:
         for call in self._calls:
             call.cancel()
 
-    async def _messages(self, call: grpc.aio.UnaryStreamCall[Any, Message]) -> AsyncGenerator[Message, None]:
+    async def _messages(
+        self, begin: Callable[[], grpc.aio.UnaryStreamCall[Any, Message]]
+    ) -> AsyncGenerator[Message, None]:
+        # Begun here and not before: a generator that is never started ends no call.
+        call = begin()
         with self._told_apart(call):
             async for message in call:
                 yield message
@@ -172,6 +170,8 @@ class EngineClient:
         """Cancels a call at the end, and tells its failures apart: the engine's, our draining, our client's leaving."""
         self._calls.add(call)
         try:
+            if self._drained:
+                raise GatewayError(ErrorCode.DRAINING)
             yield
         except grpc.aio.AioRpcError as error:
             raise gateway_error(error) from None

@@ -50,6 +50,7 @@ class LiveAnswer:
         except NothingNewError:
             raise
         except Exception as error:
+            # The boundary of what is beyond the other one: once the head is sent, only an event can tell of a failure.
             if not self._events.caught_up:
                 raise
             self._fail(error)

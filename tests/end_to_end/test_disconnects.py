@@ -58,7 +58,7 @@ def _target(entry: Path) -> str:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """Waits, but not for ever, until `condition` holds."""
+    """Waits, but not for ever, until `condition` holds: of another process, which tells no event to wait for."""
     end = time.monotonic() + 5
     while not condition():
         assert time.monotonic() < end

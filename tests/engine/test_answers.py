@@ -31,10 +31,9 @@ async def test_reader_gets_each_delta_as_it_comes() -> None:
     answer = Answer(started())
     with answer.reader() as reader:
         for number, text in enumerate(["a", "b"], start=1):
-            waiting = asyncio.ensure_future(anext(reader))
-            await asyncio.sleep(0)
-            answer.append(text)
-            piece = await waiting
+            # Not before the reader waits.
+            asyncio.get_running_loop().call_soon(answer.append, text)
+            piece = await anext(reader)
             assert (piece.sequence, piece.text) == (number, text)
 
 
@@ -49,16 +48,13 @@ async def test_late_reader_gets_the_missed_deltas_as_one_piece() -> None:
 
 async def test_all_readers_read_the_same_text_at_their_own_pace() -> None:
     answer = Answer(started())
-    early = asyncio.ensure_future(pieces(answer))
-    await asyncio.sleep(0)
-    answer.append("a")
-    await asyncio.sleep(0)
-    late = asyncio.ensure_future(pieces(answer))
-    await asyncio.sleep(0)
-    answer.append("b")
-    answer.end(END)
-    texts = ["".join(piece.text for piece in await reading) for reading in (early, late)]
-    assert texts == ["ab", "ab"]
+    with answer.reader() as early, answer.reader() as late:
+        answer.append("a")
+        assert (await anext(early)).text == "a"
+        answer.append("b")
+        answer.end(END)
+        assert (await anext(early)).text == "b"
+        assert (await anext(late)).text == "ab"
 
 
 async def test_failure_comes_after_the_text_before_it() -> None:
@@ -93,24 +89,27 @@ async def test_last_readers_leaving_cancels_the_writer() -> None:
     with answer.reader() as one:
         with answer.reader():
             await anext(one)
-        await asyncio.sleep(0)
+        # A turn of the loop, in which the writer would end.
+        asyncio.get_running_loop().call_soon(answer.append, "b")
+        await anext(one)
         assert not cancelled.is_set()
     async with asyncio.timeout(5):
         await cancelled.wait()
-        while answers.live:
-            await asyncio.sleep(0)
+        await answers.close()
+    assert answers.live == 0
 
 
 async def test_readers_leaving_after_the_ending_disturbs_nobody() -> None:
     answers = Answers(Keeping(max_live=1))
-    done = asyncio.Event()
+    left, done = asyncio.Event(), asyncio.Event()
 
     async def write(answer: Answer) -> None:
         answer.end(END)
-        await asyncio.sleep(0)
+        await left.wait()
         done.set()
 
     await pieces(answers.start(started(), write))
+    left.set()
     async with asyncio.timeout(5):
         await done.wait()
 
@@ -129,5 +128,5 @@ async def test_answer_over_the_limit_is_refused_until_another_ends() -> None:
     assert refused.value.reason is Reason.OVERLOADED
     release.set()
     await pieces(first)
-    await asyncio.sleep(0)
+    await answers.close()  # waits until the writer is gone
     await pieces(answers.start(started(), write))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import hmac
 import time
@@ -14,6 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from studyai.v1 import chat_pb2
 
+from engine_grpc.model import Prompt
 from engine_grpc.openai_model import OpenAIModel
 from engine_grpc.wiring import model_options
 from tests import upstream as up
@@ -169,6 +171,14 @@ async def test_longest_request_that_keeps_the_rules_is_answered(engine: RunningE
         prompt=f" {'数' * 4000}\n", subject="x" * 64, session_id="A.b_c:d-" * 16, student_id="9" * 128
     )
     assert streamed.error is None
+
+
+async def test_kept_answer_keeps_no_prompt(engine: RunningEngine) -> None:
+    streamed = await engine.stream()
+    await _nothing_is_left(engine)
+    assert engine.answers.find(streamed.messages[0].started.answer_id, "anonymous").text == streamed.text
+    gc.collect()
+    assert [kept for kept in gc.get_objects() if isinstance(kept, Prompt)] == []
 
 
 async def test_bytes_that_are_no_message_are_an_invalid_request(engine: RunningEngine) -> None:

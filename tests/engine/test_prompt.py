@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from engine_grpc.image import Picture
 from engine_grpc.prompt import compose, system_message
 from engine_grpc.question import Question
-from engine_grpc.usage import estimate
+from engine_grpc.usage import estimate, prompt_tokens
 
 PICTURE = Picture(mime="image/png", width=1024, height=1024, data=b"\x89PNG")
 
@@ -36,8 +36,8 @@ _SUBJECTS = [
 
 
 def test_estimate_counts_the_picture_and_both_texts() -> None:
-    short = estimate(compose(asked(), PICTURE), "")
-    long = estimate(compose(asked("x" * 400), PICTURE), "four" * 25)
+    short = estimate(prompt_tokens(compose(asked(), PICTURE)), "")
+    long = estimate(prompt_tokens(compose(asked("x" * 400), PICTURE)), "four" * 25)
     assert short.estimated
     assert short.prompt_tokens > 85 + 170 * 4
     assert long.prompt_tokens - short.prompt_tokens == pytest.approx(100, abs=5)

@@ -12,6 +12,7 @@ from studyai.v1 import chat_pb2
 
 from sse_gateway.engine import EngineClient
 from sse_gateway.engine_url import engine_targets
+from sse_gateway.errors import ErrorCode, GatewayError
 from tests.gateway.conftest import RunningGateway, running_gateway
 from tests.gateway.fake_engine import FakeEngine, fake_engine
 from tests.gateway.wire import FALLBACK
@@ -77,6 +78,16 @@ async def _asked_of(gateway: RunningGateway, engines: list[FakeEngine], times: i
             asked.append(await first_asked(engines))
             await client.read_head()
     return asked
+
+
+async def test_call_after_the_draining_is_refused() -> None:
+    async with fake_engine() as engine, EngineClient(engine_targets(engine.url)) as client:
+        client.drain()
+        with pytest.raises(GatewayError) as refused:
+            await anext(client.stream(chat_pb2.ChatImageRequest(), "req-1"))
+        assert refused.value.code is ErrorCode.DRAINING
+        with pytest.raises(GatewayError):
+            await client.complete(chat_pb2.CompleteChatImageRequest(), "req-2")
 
 
 async def test_all_addresses_of_a_name_are_one_engine_to_ask() -> None:
