@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster soak test setup proto check-protos lint format types pytest lock clean
+.PHONY: help run run-cluster soak fuzz test setup proto check-protos lint format types pytest lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,8 +36,14 @@ types: $(VENV)/dev.stamp ## Check the types
 pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: setup ## Cut a thousand streams at random, with two engines, two gateways and a Redis (minutes)
-	SOAK_CUTS=1000 $(BIN)/python -m pytest tests/soak -s
+soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (half an hour)
+	SOAK_CUTS=1000 SOAK_ANSWERS=2000 SOAK_DISCONNECTS=5000 SOAK_STREAMS=100000 SOAK_RESTARTS=20 \
+	SOAK_RESTART_STREAMS=200 SOAK_SLOTS=50 SOAK_OVERLOAD_SECONDS=5 $(BIN)/python -m pytest tests/soak -s --timeout 3600
+
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/dev.stamp ## Fuzz what reads foreign bytes, FUZZ_SECONDS for each target, with atheris
+	@$(PIP) atheris==3.0.0
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 proto: $(VENV)/dev.stamp ## Write generated/ anew from protos/
 	scripts/generate_protos.sh generated

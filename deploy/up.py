@@ -48,6 +48,8 @@ class Cluster:
     engine_ports: list[int]
     gateway_ports: list[int]
     redis_port: int | None
+    tls: bool
+    """Whether the engines have a certificate; it should name `localhost`."""
 
     @property
     def urls(self) -> list[str]:
@@ -61,7 +63,8 @@ class Cluster:
 
     def settings(self) -> dict[str, str]:
         """What all processes are told of each other."""
-        engines = ",".join(f"http://localhost:{port}" for port in self.engine_ports)
+        scheme = "https" if self.tls else "http"
+        engines = ",".join(f"{scheme}://localhost:{port}" for port in self.engine_ports)
         state = {"STATE_URL": f"redis://127.0.0.1:{self.redis_port}"} if self.redis_port else {}
         return {"AI_ENGINE_URL": engines, **state}
 
@@ -120,6 +123,7 @@ def plan(known: Mapping[str, str | None]) -> Cluster:
         engine_ports=[engine + number for number in range(asked.engines)],
         gateway_ports=[gateway + number for number in range(asked.gateways)],
         redis_port=int(known.get("REDIS_PORT") or 6380) if asked.redis else None,
+        tls=bool(known.get("ENGINE_TLS_CERT_FILE")),
     )
 
 

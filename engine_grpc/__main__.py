@@ -18,11 +18,12 @@ from pydantic import ValidationError
 from engine_grpc.embedded import MODEL_NAME, LocalModelError, local_model
 from engine_grpc.log import configure_logging
 from engine_grpc.openai_model import OpenAIModel
+from engine_grpc.outcome import log_words
 from engine_grpc.registry import Answers
 from engine_grpc.server import run_until_signal, start_engine
 from engine_grpc.settings import EngineSettings, faults
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, keeping, model_options, state
+from engine_grpc.wiring import deadlines, fallback_options, keeping, listening_credentials, model_options, state
 
 log = structlog.get_logger("engine_grpc")
 
@@ -34,6 +35,8 @@ def main() -> None:
     except ValidationError as error:
         sys.exit(_wrong_settings(error))
     configure_logging(settings.log_level, settings.log_format)
+    if settings.log_prompts:
+        log_words()
     try:
         asyncio.run(run(settings))
     except (LocalModelError, OSError) as error:
@@ -54,14 +57,17 @@ async def run(settings: EngineSettings) -> None:
         base_url, name = settings.openai_base_url, settings.openai_model
         if settings.local_model:
             base_url, name = await stack.enter_async_context(local_model()), MODEL_NAME
-        options = model_options(settings, base_url, name)
-        model = await stack.enter_async_context(aclosing(OpenAIModel(options)))
+        model = OpenAIModel(model_options(settings, base_url, name), fallback_options(settings))
+        await stack.enter_async_context(aclosing(model))
         answers = Answers(keeping(settings))
         kept = await stack.enter_async_context(state(settings))
         tutor = Tutor(model, answers, kept.sessions, deadlines(settings), kept.shared)
         await stack.enter_async_context(aclosing(tutor))
-        engine = await start_engine(tutor, answers, settings.engine_host, settings.engine_port)
-        log.info("engine listens", host=settings.engine_host, port=engine.port, model=name)
+        host, credentials = settings.engine_host, listening_credentials(settings)
+        engine = await start_engine(
+            tutor, answers, host, settings.engine_port, credentials=credentials, tokens=settings.service_tokens
+        )
+        log.info("engine listens", host=host, port=engine.port, tls=bool(credentials), model=name)
         await run_until_signal(engine, settings.drain_seconds)
         log.info("engine stopped")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ class Started:
     """Who asked, and who alone may read."""
     session_id: str
     model: str
+    settled: bool = True
+    """Whether it is sure that `model` answers, and no other in its place."""
     question: str = ""
     """The student's words, which the session remembers with the answer."""
     key: str = ""
@@ -93,6 +95,17 @@ class Answer:
         """All of the text so far."""
         return "".join(self.deltas)
 
+    def settle(self, model: str) -> None:
+        """Says which model answers, before its first text. The writer's alone."""
+        if not self.started.settled:
+            self.started = replace(self.started, model=model, settled=True)
+
+    async def begun(self) -> Started:
+        """The start, once it is known which model answers: at once, or with the first text or the ending."""
+        if not self.started.settled:
+            await self.grown(0)
+        return self.started
+
     def append(self, text: str) -> None:
         """Adds a delta and wakes the readers; after the ending it changes nothing. The writer's alone."""
         if self.ending is None:
@@ -102,7 +115,7 @@ class Answer:
     def end(self, ending: Ending) -> None:
         """Ends the answer and wakes the readers. Only the first ending counts."""
         if self.ending is None:
-            self.ending = ending
+            self.ending = ending.alone() if isinstance(ending, EngineError) else ending
             self._wake()
 
     def give_up(self) -> None:
@@ -171,7 +184,7 @@ class Reader:
             return Piece(self._cursor, unread[0] if len(unread) == 1 else "".join(unread))
         self._answer.on_read()
         if isinstance(self._answer.ending, EngineError):
-            raise self._answer.ending
+            raise self._answer.ending.alone()
         raise StopAsyncIteration
 
     @property

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     IMAGE_UNREADABLE = "IMAGE_UNREADABLE"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
     ANSWER_NOT_FOUND = "ANSWER_NOT_FOUND"
     OVERLOADED = "OVERLOADED"
     DRAINING = "DRAINING"
@@ -50,6 +51,7 @@ RULES: dict[Reason, Rule] = {
     Reason.IMAGE_UNREADABLE: Rule("INVALID_ARGUMENT", "The picture cannot be read."),
     Reason.PAYLOAD_TOO_LARGE: Rule("RESOURCE_EXHAUSTED", "The picture is too large."),
     Reason.IDEMPOTENCY_KEY_REUSED: Rule("INVALID_ARGUMENT", "This idempotency key came with another question before."),
+    Reason.UNAUTHENTICATED: Rule("UNAUTHENTICATED", "A valid service token is required."),
     Reason.ANSWER_NOT_FOUND: Rule("NOT_FOUND", "There is no such answer, or it is not kept any more."),
     Reason.OVERLOADED: Rule("UNAVAILABLE", "The service is busy. Please try again.", 1),
     Reason.DRAINING: Rule("UNAVAILABLE", "The service is restarting. Please try again.", 1),
@@ -90,6 +92,10 @@ class EngineError(Exception):
         self.message = message or rule.sentence
         self.field = field
         self.retry_after = rule.retry_after if retry_after is None else retry_after
+
+    def alone(self) -> EngineError:
+        """Returns the same failure without the frames that this one came through: they hold the question's picture."""
+        return EngineError(self.reason, self.message, field=self.field, retry_after=self.retry_after)
 
     @property
     def status(self) -> str:

@@ -20,50 +20,59 @@ class EventStreamDecoder:
     """Turns pieces of a body, split anywhere, into whole events' data."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._line = bytearray()
+        """A line whose end has not come yet."""
         self._data: list[bytes] = []
         self._size = 0
-        self._at_start = True
+        """Of the data, line ends included: a line of nothing costs too."""
         self._after_cr = False
+        self._start: bytes | None = b""
+        """The body's first bytes until it is clear whether they are a BOM, then None."""
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Returns the data of the events that `piece` completes; events without data (control only) have none.
 
+        Takes time in proportion to `piece`, however long the line is that it belongs to.
+
         Raises:
             EventTooLargeError: The event being read is too large.
         """
-        lines = self._lines(piece)
         events = []
-        for line in lines:
+        for line in self._lines(self._without_bom(piece)):
             if line:
                 self._field(line)
             elif self._data:
                 events.append(b"\n".join(self._data))
                 self._data, self._size = [], 0
-        if len(self._buffer) + self._size > MAX_EVENT_BYTES:
+        if len(self._line) + self._size > MAX_EVENT_BYTES:
             raise EventTooLargeError
         return events
 
+    def _without_bom(self, piece: bytes) -> bytes:
+        if self._start is None:
+            return piece
+        self._start += piece
+        if self._start != codecs.BOM_UTF8 and codecs.BOM_UTF8.startswith(self._start):
+            return b""
+        piece, self._start = self._start.removeprefix(codecs.BOM_UTF8), None
+        return piece
+
     def _lines(self, piece: bytes) -> list[bytes]:
         """The lines that `piece` completes. CR, LF and CRLF end a line; a CRLF may be split between pieces."""
-        if self._after_cr and piece.startswith(b"\n"):
-            piece = piece[1:]
         if piece:
-            self._after_cr = piece.endswith(b"\r")
-        text = self._without_bom(self._buffer + piece)
-        if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._buffer = text.split(b"\n")
+            after_cr, self._after_cr = self._after_cr, piece.endswith(b"\r")
+            piece = piece.removeprefix(b"\n") if after_cr else piece
+        if b"\r" in piece:
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = piece.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._line) + lines[0]
+            self._line.clear()
+        self._line += rest
         return lines
-
-    def _without_bom(self, text: bytes) -> bytes:
-        if self._at_start and len(text) >= len(codecs.BOM_UTF8):
-            self._at_start = False
-            return text.removeprefix(codecs.BOM_UTF8)
-        return text
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data.append(value.removeprefix(b" "))
-            self._size += len(value)
+            self._size += len(value) + 1

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Handler = grpc.RpcMethodHandler[Any, Any]
-    Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+    ServicerContext = grpc.aio.ServicerContext[Any, Any]
+    Behaviour = Callable[[Any, ServicerContext], Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
+_ARRIVAL_SECONDS = 30
+"""How long a caller may take to send what it asks: its answer's place is kept meanwhile."""
 _VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -33,6 +36,17 @@ class CallBoundary(grpc.aio.ServerInterceptor):
 
     def __init__(self, service: str) -> None:
         self._prefix = f"/{service}/"
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    @property
+    def live(self) -> int:
+        """How many calls are being served."""
+        return len(self._calls)
+
+    async def idle(self) -> None:
+        """Waits until no call is being served."""
+        while self._calls:
+            await asyncio.wait(self._calls)
 
     async def intercept_service(
         self,
@@ -44,58 +58,72 @@ class CallBoundary(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or not method.startswith(self._prefix):
             return handler
-        return _wrapped(handler, method.removeprefix(self._prefix))
+        return self._wrapped(handler, method.removeprefix(self._prefix))
+
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
+        """Returns the handler as one of a stream of requests, which on the wire is the same as one request.
+
+        It is called when the head of the call has come: it may refuse before a picture is sent, and gRPC keeps none.
+        """
+        make: Any = grpc.stream_unary_rpc_method_handler
+        behaviour: Any = handler.unary_unary
+        if handler.response_streaming:
+            make, behaviour = grpc.stream_stream_rpc_method_handler, handler.unary_stream
+        assert handler.request_deserializer is not None
+        call = self._bounded(behaviour, method, handler.request_deserializer)
+        wrapped: Handler = make(call, response_serializer=handler.response_serializer)
+        return wrapped
+
+    def _bounded(self, behaviour: Behaviour, method: str, deserialize: Callable[[bytes], Any]) -> Behaviour:
+        async def call(_requests: object, context: ServicerContext) -> Any:
+            began = time.perf_counter()
+            code = "OK"
+            failure: EngineError | None = None
+            request_id = request_id_of(context)
+            structlog.contextvars.bind_contextvars(request_id=request_id)
+            task = asyncio.current_task()
+            assert task is not None
+            self._calls.add(task)
+            try:
+                return await behaviour(lambda: _received(context, request_id, deserialize), context)
+            except EngineError as error:
+                failure = error.alone()
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError:
+                code = str(context.code())
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary: told in fixed words, logged without its text
+                log_unexpected(log, error)
+                failure = EngineError(Reason.INTERNAL)
+            finally:
+                self._calls.discard(task)
+                code = failure.status if failure else code
+                duration_ms = round((time.perf_counter() - began) * 1000)
+                log.info("call ended", method=method, code=code, duration_ms=duration_ms)
+            # Out here: gRPC keeps an aborted call, its frames and the failure that it was aborted for until Python
+            # collects its garbage, and a picture with them until there is no memory left.
+            return await context.abort_with_status(to_status(failure))
+
+        return call
 
 
-def _wrapped(handler: Handler, method: str) -> Handler:
-    make: Any = grpc.unary_unary_rpc_method_handler
-    behaviour: Any = handler.unary_unary
-    if handler.response_streaming:
-        make, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
-    assert handler.request_deserializer is not None
-    # The bytes are taken as they are: what they are not is told inside the boundary, in its words.
-    call = _bounded(behaviour, method, handler.request_deserializer)
-    wrapped: Handler = make(call, response_serializer=handler.response_serializer)
-    return wrapped
-
-
-def _bounded(behaviour: Behaviour, method: str, deserialize: Callable[[bytes], Any]) -> Behaviour:
-    async def call(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        began = time.perf_counter()
-        code = "OK"
-        request_id = _request_id(context)
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        try:
-            await context.send_initial_metadata(((REQUEST_ID, request_id),))
-            return await behaviour(_deserialized(request, deserialize), context)
-        except EngineError as error:
-            code = error.status
-            await context.abort_with_status(to_status(error))
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except grpc.aio.AbortError:
-            code = str(context.code())
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: told in fixed words, logged without its text
-            code = "INTERNAL"
-            log_unexpected(log, error)
-            await context.abort_with_status(to_status(EngineError(Reason.INTERNAL)))
-        finally:
-            duration_ms = round((time.perf_counter() - began) * 1000)
-            log.info("call ended", method=method, code=code, duration_ms=duration_ms)
-
-    return call
-
-
-def _deserialized(request: bytes, deserialize: Callable[[bytes], Any]) -> Any:
+async def _received(context: ServicerContext, request_id: str, deserialize: Callable[[bytes], Any]) -> Any:
+    """Takes a call's request in, and says so: the metadata is the first that the caller hears."""
     try:
-        return deserialize(request)
+        async with asyncio.timeout(_ARRIVAL_SECONDS):
+            # Taken as bytes: what they are not is told by us, in our words.
+            request = await context.read()
+        await context.send_initial_metadata(((REQUEST_ID, request_id),))
+        return deserialize(request if isinstance(request, bytes) else b"")
+    except TimeoutError:
+        raise EngineError(Reason.DEADLINE_EXCEEDED, "The request did not arrive in time.") from None
     except DecodeError:
         raise EngineError(Reason.INVALID_REQUEST, "The request is not a message of this method.") from None
 
 
-def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def request_id_of(context: ServicerContext) -> str:
     """The caller's request id if it is one to log, or a new one."""
     given = dict(context.invocation_metadata() or ()).get(REQUEST_ID)
     if isinstance(given, str) and _VALID_REQUEST_ID.fullmatch(given):

@@ -1,15 +1,21 @@
-"""Logging: one JSON line per record, or readable lines on a terminal; the libraries' records go the same way.
+"""Logging: one JSON line per record, or one readable line on a terminal; the libraries' records go the same way.
 
-What a student wrote never gets here by design: exceptions are logged as their type and the places they passed
-through, never as their text, which may quote whatever it failed on.
+What a student wrote never gets here by design: exceptions and warnings are logged as their type and the places they
+passed through, never as their text, which may quote whatever it failed on. What does get here cannot break out of its
+line: control characters are escaped, and a record that cannot be written is told of in fixed words.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
+import threading
 import traceback
-from typing import TYPE_CHECKING, Literal
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
@@ -20,16 +26,25 @@ LogFormat = Literal["auto", "json", "console"]
 
 _QUIET = ("openai", "httpx2", "httpcore2", "aiohttp", "asyncio", "grpc")
 """Libraries whose debug records could quote requests."""
+_TRACEBACK = "Traceback (most recent call last)"
+_PLACE = re.compile(r'^ *File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_MAX_PLACES = 30
+
+log = structlog.get_logger(__name__)
 
 
 def configure_logging(level: str, log_format: LogFormat) -> None:
-    """Sends every record of this process to standard error. `auto` is `console` on a terminal, else `json`."""
+    """Sends every record of this process to standard error. `auto` is `console` on a terminal, else `json`.
+
+    What Python would print there by itself, of warnings and of exceptions that nobody caught, becomes a record too.
+    """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _places_only,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -37,39 +52,120 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _places_only],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(console)],
-        )
-    )
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(_formatter(shared, console))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    _take_over()
 
 
 def log_unexpected(log: FilteringBoundLogger, error: BaseException) -> None:
     """Logs an exception that nobody expected: its type and where it came from, without its text."""
-    log.error("unexpected exception", error=type(error).__qualname__, places=_places(error))
+    log.error("unexpected exception", **_told(error))
 
 
-def _renderer(console: bool) -> Processor:
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Tells of a record that cannot be written. Python's own way is a traceback that quotes the record."""
+        told = {
+            "event": "a record could not be logged",
+            "level": "error",
+            "place": f"{record.pathname}:{record.lineno}",
+        }
+        with suppress(OSError, ValueError):  # nobody reads any more
+            self.stream.write(json.dumps(told) + self.terminator)
+
+
+def _formatter(shared: list[Processor], console: bool) -> logging.Formatter:
+    renderer: list[Processor] = [structlog.processors.JSONRenderer(serializer=_as_json)]
     if console:
-        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    return structlog.processors.JSONRenderer()
+        renderer = [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _message_only, *renderer],
+    )
 
 
-def _places_only(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Replaces a library's traceback, whose last line is the exception's text, by its places."""
-    info = event.pop("exc_info", None)
-    error = info[1] if isinstance(info, tuple) else info
-    if isinstance(error, BaseException):
-        event["error"] = type(error).__qualname__
-        event["places"] = _places(error)
+def _as_json(value: Any, **_: Any) -> str:
+    """Returns strict JSON in ASCII; of what is none, its type is told."""
+    try:
+        return json.dumps(value, default=_type_name, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        members = value.items() if isinstance(value, dict) else ()
+        plain = {str(key): member if isinstance(member, str | bool) else _type_name(member) for key, member in members}
+        return json.dumps(plain or _type_name(value))
+
+
+def _type_name(value: object) -> str:
+    return f"<{type(value).__qualname__}>"
+
+
+def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Escapes what a terminal would obey, or show as another line."""
+    return {
+        _escaped(str(key)): _escaped(value if isinstance(value, str) else _as_json(value))
+        for key, value in event.items()
+    }
+
+
+def _escaped(text: str) -> str:
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def _message_only(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Cuts out of a library's message what may quote: a traceback as text, and asyncio's `repr` of a failed task."""
+    text = str(event["event"])
+    if _TRACEBACK in text:
+        event.setdefault(
+            "places", [f"{file}:{line} {name}" for file, line, name in _PLACE.findall(text)][-_MAX_PLACES:]
+        )
+        text = text.partition(_TRACEBACK)[0] or "unexpected exception"
+    if event.get("logger") == "asyncio":
+        text = text.partition("\n")[0]
+    event["event"] = text.strip()
     return event
 
 
-def _places(error: BaseException) -> list[str]:
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+def _places_only(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Replaces a traceback, whose last line is the exception's text, by the exception's type and its places."""
+    info = event.pop("exc_info", None)
+    event.pop("stack_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        event.update(_told(error))
+    return event
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    frames = traceback.extract_tb(error.__traceback__, limit=-_MAX_PLACES)
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return {"error": type(error).__qualname__, "places": places}
+
+
+def _take_over() -> None:
+    """Replaces what writes to standard error by itself, but nobody else's hooks."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda _kind, error, _traceback: _log_uncaught(error)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda raised: _log_uncaught(raised.exc_value)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda raised: _log_uncaught(raised.exc_value)
+    warnings.showwarning = _log_warning
+
+
+def _log_uncaught(error: BaseException | None) -> None:
+    log.error("uncaught exception", exc_info=error)
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    log.warning("a warning", error=category.__qualname__, places=[f"{filename}:{lineno}"])

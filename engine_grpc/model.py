@@ -52,6 +52,14 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A model has begun to answer; the first event."""
+
+    model: str
+    """Which one, as its provider spells it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """More text. Never empty."""
 
@@ -67,7 +75,7 @@ class Done:
     """None when the provider reported none."""
 
 
-ModelEvent = Delta | Done
+ModelEvent = Begun | Delta | Done
 
 
 class ChatModel(Protocol):
@@ -75,11 +83,18 @@ class ChatModel(Protocol):
 
     name: str
     """The model's name, as its provider spells it."""
+    settled: bool
+    """Whether no other model may answer in its place."""
 
-    def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
-        """Yields any number of `Delta` and then one `Done`.
+    def stream(self, prompt: Prompt, within: float) -> AsyncGenerator[ModelEvent, None]:
+        """Yields one `Begun`, any number of `Delta` and then one `Done`.
 
-        Closing the generator closes the connection to the provider.
+        Closing the generator closes the connection to the provider. The prompt is let go of at `Begun`.
+
+        Args:
+            prompt: What to ask.
+            within: Seconds until the first text must be there. The adapter keeps this deadline, since it has to tell
+                a silent provider from a caller that has left; the others are the caller's.
 
         Raises:
             EngineError: With one of the UPSTREAM reasons.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from engine_grpc.model import Prompt
 
 DONE = b"[DONE]"
+_BROKEN_OFF = ("abort", "error")
+"""vLLM's and SGLang's word for an answer they gave up, and OpenRouter's."""
 
 
 def request_body(prompt: Prompt, image_detail: str, options: dict[str, object]) -> bytes:
@@ -79,8 +81,11 @@ def _text(delta: Any) -> str:
 
 
 def _finish_reason(value: Any) -> FinishReason | None:
+    """Why the model stopped; a reason of the server's own that is none for a whole answer means that it broke off."""
     if not value:
         return None
+    if value in _BROKEN_OFF:
+        raise EngineError(Reason.UPSTREAM_TRUNCATED)
     known = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
     return known.get(str(value), FinishReason.STOP)
 
@@ -98,7 +103,7 @@ def _usage(value: Any) -> Usage | None:
 
 def _count(value: Any) -> int | None:
     """`value` if it is a count of tokens that fits the contract's uint32, its sum with another included."""
-    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+    return value if type(value) is int and 0 <= value < 2**31 else None
 
 
 def _error_reason(error: Any) -> Reason:

@@ -1,7 +1,11 @@
-"""How an answer ended, in one word and one log line: an answer has exactly one of each."""
+"""How an answer ended, in one word and one log line: an answer has exactly one of each.
+
+With LOG_PROMPTS=true a second line has the words themselves, from a logger that is off otherwise.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from engine_grpc.answers import Answer, Ending
 
 log = structlog.get_logger(__name__)
+_WORDS = f"{__name__}.words"
+logging.getLogger(_WORDS).setLevel(logging.CRITICAL + 1)
 
 _OF_ERRORS = {
     Reason.DEADLINE_EXCEEDED: "deadline",
@@ -21,6 +27,12 @@ _OF_ERRORS = {
     # Not the upstream's fault: the engine dropped it. The line's code tells it from an engine that died.
     Reason.INTERNAL: "engine_lost",
 }
+
+
+def log_words() -> None:
+    """For development: has students' questions and their answers logged from now on."""
+    logging.getLogger(_WORDS).setLevel(logging.INFO)
+    log.warning("LOG_PROMPTS=true: what students ask and are answered is written to this log; for development only")
 
 
 def log_end(answer: Answer) -> None:
@@ -33,6 +45,9 @@ def log_end(answer: Answer) -> None:
         elapsed_ms=round(answer.elapsed * 1000),
         **_figures(answer.ending),
     )
+    if logging.getLogger(_WORDS).isEnabledFor(logging.INFO):
+        words = {"prompt": answer.started.question, "answer": answer.text}
+        structlog.get_logger(_WORDS).info("answer words", answer_id=answer.started.answer_id, **words)
 
 
 def log_lost(answer_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from engine_grpc.errors import EngineError, Reason
@@ -14,6 +15,12 @@ MAX_SUBJECT_CHARACTERS = 64
 MAX_IMAGE_BYTES = 3 * 1024 * 1024
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""All but tab and line ends: nobody types them, and nothing shows that they are there."""
+_UNSEEN_KINDS = frozenset({"Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp"})
+"""Unicode's categories of characters that show nothing by themselves: spaces, marks, formats, controls."""
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Fillers of Hangul and Braille: letters and a symbol to Unicode, blank to the eye."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +37,7 @@ class Question:
 
     @classmethod
     def checked(cls, *, image: bytes, prompt: str, subject: str, session_id: str, student_id: str) -> Question:
-        """Trims, fills in defaults and checks.
+        """Trims, blanks control characters, fills in defaults and checks.
 
         Raises:
             EngineError: INVALID_REQUEST or PAYLOAD_TOO_LARGE, naming the field.
@@ -60,7 +67,7 @@ def checked_id(field: str, value: str) -> str:
         EngineError: INVALID_REQUEST.
     """
     if value and not _ID.fullmatch(value):
-        raise _invalid(field, f"The {field} may have at most 128 characters of [A-Za-z0-9_.:-].")
+        raise _invalid(field, f"The {field} may have at most 128 characters of letters, digits and _ . : -")
     return value
 
 
@@ -79,6 +86,14 @@ def checked_key(key: str) -> str:
     return key
 
 
+def _cleaned(text: str) -> str:
+    return _CONTROLS.sub(" ", text).strip()
+
+
+def _seen(character: str) -> bool:
+    return character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_KINDS
+
+
 def _invalid(field: str, message: str) -> EngineError:
     return EngineError(Reason.INVALID_REQUEST, message, field=f"question.{field}")
 
@@ -90,14 +105,14 @@ def _checked_image(image: bytes) -> bytes:
 
 
 def _checked_prompt(prompt: str) -> str:
-    if not prompt:
-        raise _invalid("prompt", "The prompt is required.")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise _invalid("prompt", f"The prompt may have at most {MAX_PROMPT_CHARACTERS:,} characters.")
-    return prompt
+    if not any(map(_seen, prompt)):
+        raise _invalid("prompt", "The prompt is required.")
+    return _cleaned(prompt)
 
 
 def _checked_subject(subject: str) -> str:
     if len(subject) > MAX_SUBJECT_CHARACTERS:
         raise _invalid("subject", f"The subject may have at most {MAX_SUBJECT_CHARACTERS} characters.")
-    return subject
+    return " ".join(_cleaned(subject).split())  # a name: it has one line

@@ -54,6 +54,9 @@ def encode(answer: Answer, head: Head, last_id: str) -> tuple[str, str]:
     entry: dict[str, Any] = {"after": after}
     if not last_id:
         entry["start"] = _start(head)
+    if not after and answer.started.settled and not head.started.settled:
+        # Known only since the head was written.
+        entry["model"] = answer.started.model
     if len(answer.deltas) > after:
         entry["deltas"] = answer.deltas[after:]
     if answer.ending:
@@ -71,6 +74,7 @@ def decode_head(entry: bytes) -> Head | None:
         student_id=start["student"],
         session_id=start["session"],
         model=start["model"],
+        settled=start.get("settled", True),
         question=start["question"],
         time=datetime.fromisoformat(start["time"]),
     )
@@ -87,19 +91,22 @@ def apply(entry: bytes, answer: Answer) -> None:
     known = len(answer.deltas) - decoded["after"]
     if known < 0:
         raise ValueError("a gap")
+    if model := decoded.get("model"):
+        answer.settle(model)
     for delta in decoded.get("deltas", ())[known:]:
         answer.append(delta)
     if end := decoded.get("end"):
         answer.end(_decode_ending(end))
 
 
-def _start(head: Head) -> dict[str, str]:
+def _start(head: Head) -> dict[str, str | bool]:
     started = head.started
     return {
         "answer": started.answer_id,
         "student": started.student_id,
         "session": started.session_id,
         "model": started.model,
+        "settled": started.settled,
         "question": started.question,
         "time": started.time.isoformat(),
         "engine": head.engine_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from engine_grpc.answers import Answer
 from engine_grpc.errors import EngineError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from engine_grpc.answers import Started
     from engine_grpc.shared import RemoteAnswer
@@ -58,6 +59,25 @@ class Answers:
         self._writers: set[asyncio.Future[None]] = set()
         self._ended: OrderedDict[str, _Entry] = OrderedDict()
         self._kept_characters = 0
+        self._arriving = 0
+
+    @contextmanager
+    def room(self, *, may_join: bool = False) -> Iterator[None]:
+        """Keeps room for an answer while its question is on its way.
+
+        Args:
+            may_join: The question may turn out to have an answer already; so it is let in without room, too.
+
+        Raises:
+            EngineError: OVERLOADED, there is none.
+        """
+        if not may_join and len(self._writers) + self._arriving >= self._keeping.max_live:
+            raise EngineError(Reason.OVERLOADED)
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
 
     @property
     def live(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,9 +17,12 @@ from grpc_reflection.v1alpha import reflection
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
 from engine_grpc.interceptors import CallBoundary
+from engine_grpc.service_token import ServiceToken
 from engine_grpc.servicer import ChatServicer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
     from engine_grpc.registry import Answers
     from engine_grpc.tutor import Tutor
 
@@ -50,6 +54,7 @@ class Engine:
 
     server: grpc.aio.Server
     health: aio_health.HealthServicer
+    calls: CallBoundary
     answers: Answers
     port: int
 
@@ -58,46 +63,73 @@ class Engine:
         await self.health.enter_graceful_shutdown()
         stopping = asyncio.ensure_future(self.server.stop(grace + _LAST_WORDS_SECONDS))
         # The readers that other engines have make no calls here.
-        reading = asyncio.ensure_future(self.answers.unread())
-        await asyncio.wait({stopping, reading}, timeout=grace)
-        reading.cancel()
+        await _wait(asyncio.gather(self.calls.idle(), self.answers.unread()), grace)
         await self.answers.close()
+        await _wait(self.calls.idle(), _LAST_WORDS_SECONDS)
+        # What is left are calls that nobody waits for, such as watches of our health.
+        await self.server.stop(0)
         await stopping
 
+    def log_state(self) -> None:
+        """Logs how much is in hand."""
+        log.info("state", tasks=len(asyncio.all_tasks()), calls=self.calls.live, live_answers=self.answers.live)
 
-async def start_engine(tutor: Tutor, answers: Answers, host: str, port: int) -> Engine:
+
+async def _wait(ending: Awaitable[object], seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await ending
+
+
+async def start_engine(
+    tutor: Tutor,
+    answers: Answers,
+    host: str,
+    port: int,
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    tokens: Sequence[str] = (),
+) -> Engine:
     """Starts serving.
+
+    Args:
+        tutor: Answers.
+        answers: The tutor's.
+        host: Where to listen.
+        port: 0 takes a free one.
+        credentials: For TLS; None listens without.
+        tokens: What callers have to show, one of them; none asks for nothing.
 
     Raises:
         OSError: The address cannot be listened on.
     """
-    server = grpc.aio.server(interceptors=[CallBoundary(SERVICE)], options=_OPTIONS)
+    known, calls = [ServiceToken(tokens)] if tokens else [], CallBoundary(SERVICE)
+    server = grpc.aio.server(interceptors=[*known, calls], options=_OPTIONS)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(tutor), server)
     health = aio_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     names = (SERVICE, SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    bound = _listen(server, host, port)
+    bound = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", credentials)
     await server.start()
-    return Engine(server, health, answers, bound)
+    return Engine(server, health, calls, answers, bound)
 
 
-def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
-        return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
-        raise OSError(
-            f"cannot listen on {host} port {port}: ENGINE_HOST is not of this machine, or the port is taken"
-        ) from None
+        raise OSError(f"cannot listen on {address}: ENGINE_HOST is not of this machine, or the port is taken") from None
 
 
 async def run_until_signal(engine: Engine, drain_seconds: float) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal drops what is left."""
+    """Serves until SIGTERM or SIGINT, then drains; a second signal drops what is left. SIGUSR1 has the state logged."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
+    loop.add_signal_handler(signal.SIGUSR1, engine.log_state)
     await asked.wait()
     asked.clear()
     log.info("draining", live_answers=engine.answers.live, at_most_seconds=drain_seconds)

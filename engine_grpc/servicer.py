@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from engine_grpc.tutor import Tutor
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
+Request = TypeVar("Request")
+Receive = Callable[[], Awaitable[Request]]
 Response = TypeVar("Response", chat_pb2.ChatImageResponse, chat_pb2.ResumeAnswerResponse)
 
+_MAY_JOIN = "x-may-join"
+"""Metadata of a question whose key may name an answer: an engine that is full takes it in to see."""
 _FINISH_REASONS = {
     FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
@@ -30,24 +35,26 @@ _FINISH_REASONS = {
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """The RPCs of protos/studyai/v1/chat.proto.
 
-    The streams write to the context instead of yielding: a cancelled generator may be closed late, a coroutine is not.
+    Each is given a way to receive its request in place of the request, see `CallBoundary`: it looks first whether there
+    is room for an answer. The streams write to the context instead of yielding: a cancelled generator may be closed
+    late, a coroutine is not.
     """
 
     def __init__(self, tutor: Tutor) -> None:
         self._tutor = tutor
 
-    async def ChatImage(  # type: ignore[override]  # writes instead of yielding
-        self, request: chat_pb2.ChatImageRequest, context: ServicerContext
+    async def ChatImage(  # type: ignore[override]  # receives, and writes instead of yielding
+        self, receive: Receive[chat_pb2.ChatImageRequest], context: ServicerContext
     ) -> None:
         """Streams the answer: a reader that passes on what it reads."""
-        answer = await self._tutor.ask(_question(request.question), checked_key(request.request_id))
+        answer = await self._answer(receive, context)
         await _stream(answer, context, chat_pb2.ChatImageResponse)
 
-    async def CompleteChatImage(
-        self, request: chat_pb2.CompleteChatImageRequest, context: ServicerContext
+    async def CompleteChatImage(  # type: ignore[override]  # receives
+        self, receive: Receive[chat_pb2.CompleteChatImageRequest], context: ServicerContext
     ) -> chat_pb2.CompleteChatImageResponse:
         """Returns the whole answer: a reader that waits for the ending."""
-        answer = await self._tutor.ask(_question(request.question), checked_key(request.request_id))
+        answer = await self._answer(receive, context)
         with answer.reader() as reader:
             text = "".join([piece.text async for piece in reader])
             _, finished = reader.finished
@@ -55,21 +62,31 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
             started=_started(answer.started), text=text, finished=_finished(finished)
         )
 
-    async def ResumeAnswer(  # type: ignore[override]  # writes instead of yielding
-        self, request: chat_pb2.ResumeAnswerRequest, context: ServicerContext
+    async def ResumeAnswer(  # type: ignore[override]  # receives, and writes instead of yielding
+        self, receive: Receive[chat_pb2.ResumeAnswerRequest], context: ServicerContext
     ) -> None:
         """Streams the rest of an answer: a reader that starts later."""
+        request = await receive()
         student_id = checked_id("student_id", request.student_id) or ANONYMOUS
         after, boundary = request.after_sequence, request.boundary_sequence
         answer = await self._tutor.resume(request.answer_id, student_id, max(after, boundary))
         await _stream(answer, context, chat_pb2.ResumeAnswerResponse, after, boundary)
 
-    async def StopAnswer(
-        self, request: chat_pb2.StopAnswerRequest, context: ServicerContext
+    async def StopAnswer(  # type: ignore[override]  # receives
+        self, receive: Receive[chat_pb2.StopAnswerRequest], context: ServicerContext
     ) -> chat_pb2.StopAnswerResponse:
         """Stops an answer for all of its readers."""
+        request = await receive()
         await self._tutor.stop(request.answer_id, checked_id("student_id", request.student_id) or ANONYMOUS)
         return chat_pb2.StopAnswerResponse()
+
+    async def _answer(
+        self, receive: Receive[chat_pb2.ChatImageRequest | chat_pb2.CompleteChatImageRequest], context: ServicerContext
+    ) -> Answer:
+        """Returns the answer to a question, of which nothing stays here: an answer takes long, and needs no picture."""
+        with self._tutor.room(may_join=_MAY_JOIN in dict(context.invocation_metadata() or ())):
+            request = await receive()
+            return await self._tutor.ask(_question(request.question), checked_key(request.request_id))
 
 
 async def _stream(
@@ -78,7 +95,7 @@ async def _stream(
     """Writes an answer's events behind the one numbered `after`; from the start, if that is 0."""
     with answer.reader(after, boundary) as reader:
         if not after:
-            await context.write(response(started=_started(answer.started)))
+            await context.write(response(started=_started(await answer.begun())))
         async for piece in reader:
             await context.write(response(sequence=piece.sequence, text_delta=chat_pb2.TextDelta(text=piece.text)))
         sequence, finished = reader.finished

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MAX_TURNS = 8
 MAX_BYTES = 256 * 1024 * 1024
 """Of all sessions together; one with a large picture has about 3 MiB."""
+MAX_SESSIONS = 10_000
+"""Every question without a session begins one: this is what those cost that nobody comes back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,6 @@ class MemorySessions:
         old = asyncio.get_running_loop().time() - self._ttl
         while self._contexts:
             name, (used, _) = next(iter(self._contexts.items()))
-            if used > old and self._bytes <= self._max_bytes:
+            if used > old and self._bytes <= self._max_bytes and len(self._contexts) <= MAX_SESSIONS:
                 return
             self._drop(name)

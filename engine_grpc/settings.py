@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from engine_grpc.access import is_loopback, missing_protection, service_tokens
 from engine_grpc.log import LogFormat
+from engine_grpc.tls import TlsFiles
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -25,6 +28,12 @@ class EngineSettings(BaseSettings):
     openai_model: str = Field(default="gpt-5.4-mini", min_length=1)
     openai_base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
     """An OpenAI-compatible server, up to and including `/v1`. Unset: OpenAI."""
+    openai_fallback_model: str | None = Field(default=None, min_length=1)
+    """Asked where OPENAI_MODEL fails before its first word. Unset, with a fallback server: OPENAI_MODEL there."""
+    openai_fallback_base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    """Where the fallback is. Unset, with a fallback model: where OPENAI_MODEL is."""
+    openai_fallback_api_key: SecretStr | None = None
+    """The fallback's key. Unset: OPENAI_API_KEY at the same server, and none at another."""
     openai_max_completion_tokens: int = Field(default=2000, ge=1)
     openai_reasoning_effort: str | None = Field(default=None, pattern=r"^[a-z]+$")
     """Passed on as it is: which efforts there are depends on the model."""
@@ -37,6 +46,16 @@ class EngineSettings(BaseSettings):
     engine_host: str = "127.0.0.1"
     engine_port: int = Field(default=5001, ge=0, le=65535)
     """0 takes a free port, and the log says which."""
+    engine_tls_cert_file: Path | None = None
+    """The engine's certificate chain, PEM. Renewed files are used from the next connection on. Unset: no TLS."""
+    engine_tls_key_file: Path | None = None
+    """Its private key, PEM, not encrypted."""
+    engine_tls_client_ca_file: Path | None = None
+    """The authorities, PEM, of whom every caller needs a certificate (mutual TLS). Unset: callers need none."""
+    service_token: SecretStr | None = None
+    """What every caller has to show; several, comma-separated, are good at once. Unset: nothing is asked for."""
+    insecure: bool = False
+    """Listen where other machines reach the engine even without TLS, or without knowing the callers."""
 
     first_token_timeout_seconds: Seconds = 30
     stall_timeout_seconds: Seconds = 20
@@ -51,6 +70,8 @@ class EngineSettings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "auto"
+    log_prompts: bool = False
+    """For development: log what students ask and are answered. Only where no other machine reaches the engine."""
 
     @field_validator("state_url")
     @classmethod
@@ -58,6 +79,34 @@ class EngineSettings(BaseSettings):
         if not _is_state_url(url.get_secret_value()):
             raise ValueError("Must be memory://, or redis://host:port/number, or the same with rediss:// for TLS")
         return url
+
+    @field_validator("service_token")
+    @classmethod
+    def _good_tokens(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            service_tokens(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _safe_where_it_listens(self) -> EngineSettings:
+        if self.tls_files:
+            self.tls_files.read()
+        if self.unprotected and not self.insecure:
+            raise ValueError(
+                f"ENGINE_HOST is not a loopback address, so other machines can reach it: set "
+                f"{', and '.join(self.unprotected)}; or ENGINE_HOST=127.0.0.1; or, where nobody else is in the "
+                "network, INSECURE=true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _words_of_nobody_else(self) -> EngineSettings:
+        if self.log_prompts and not is_loopback(self.engine_host):
+            raise ValueError(
+                "LOG_PROMPTS=true writes what students ask to the log, which is for development on one machine: unset "
+                "it, or set ENGINE_HOST=127.0.0.1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _somebody_answers(self) -> EngineSettings:
@@ -67,6 +116,49 @@ class EngineSettings(BaseSettings):
                 "or LOCAL_MODEL=true to try the service without one"
             )
         return self
+
+    @model_validator(mode="after")
+    def _fallback_is_another(self) -> EngineSettings:
+        if self.openai_fallback_api_key and not self.has_fallback:
+            raise ValueError(
+                "OPENAI_FALLBACK_API_KEY is for a fallback: set OPENAI_FALLBACK_MODEL or OPENAI_FALLBACK_BASE_URL too"
+            )
+        same_server = self.openai_fallback_base_url in (None, self.openai_base_url)
+        if self.has_fallback and same_server and self.openai_fallback_model in (None, self.openai_model):
+            raise ValueError(
+                "The fallback is the model it is for: set OPENAI_FALLBACK_MODEL or OPENAI_FALLBACK_BASE_URL to another"
+            )
+        return self
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether another model or server is to be asked where the first fails."""
+        return bool(self.openai_fallback_model or self.openai_fallback_base_url)
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """Where the engine's certificate is, if it has one.
+
+        Raises:
+            ValueError: Some of the settings need others, which are not set.
+        """
+        certificate, key = self.engine_tls_cert_file, self.engine_tls_key_file
+        if certificate and key:
+            return TlsFiles(certificate, key, self.engine_tls_client_ca_file)
+        if certificate or key or self.engine_tls_client_ca_file:
+            raise ValueError("TLS needs ENGINE_TLS_CERT_FILE and ENGINE_TLS_KEY_FILE, both of them")
+        return None
+
+    @property
+    def service_tokens(self) -> list[str]:
+        """The tokens that are good; none where nothing is asked for."""
+        return service_tokens(self.service_token.get_secret_value()) if self.service_token else []
+
+    @property
+    def unprotected(self) -> list[str]:
+        """The settings without which the engine should not listen where it is to; see `missing_protection`."""
+        callers_known = bool(self.service_token or self.engine_tls_client_ca_file)
+        return missing_protection(self.engine_host, tls=bool(self.tls_files), callers_known=callers_known)
 
 
 def _is_state_url(url: str) -> bool:

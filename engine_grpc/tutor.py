@@ -20,15 +20,16 @@ from engine_grpc import image, prompt, usage
 from engine_grpc.answers import Answer, Finished, Started
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
-from engine_grpc.model import Done
+from engine_grpc.model import Begun, Delta, Done
 from engine_grpc.outcome import log_end
 from engine_grpc.sessions import Context, Turn
 from engine_grpc.shared import Unshared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import AsyncGenerator, Awaitable, Coroutine
+    from contextlib import AbstractContextManager
 
-    from engine_grpc.model import ChatModel, Prompt
+    from engine_grpc.model import ChatModel, ModelEvent, Prompt
     from engine_grpc.question import Question
     from engine_grpc.registry import Answers
     from engine_grpc.sessions import Sessions
@@ -45,7 +46,7 @@ class Deadlines:
     """How long the model may take, in seconds."""
 
     first_token: float
-    """From asking to the first text, retries included."""
+    """From asking to the first text, all tries included."""
     stall: float
     """From one text to the next."""
     answer: float
@@ -78,6 +79,10 @@ class Tutor:
         self._shared = shared or Unshared()
         self._remembering: set[asyncio.Future[None]] = set()
         self._asking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def room(self, *, may_join: bool) -> AbstractContextManager[None]:
+        """Keeps room for an answer while its question is on its way; see `Answers.room`."""
+        return self._answers.room(may_join=may_join)
 
     async def ask(self, question: Question, key: str = "") -> Answer:
         """Returns the answer to a question: the one that its key names, or a new one.
@@ -162,6 +167,7 @@ class Tutor:
             student_id=question.student_id,
             session_id=question.session_id or secrets.token_hex(16),
             model=self._model.name,
+            settled=self._model.settled,
             question=question.prompt,
             key=key,
         )
@@ -178,7 +184,9 @@ class Tutor:
         return prompt.compose(question, picture, context.turns)
 
     def _start(self, question: Question, started: Started, asked: Prompt) -> Answer:
-        answer = self._answers.start(started, lambda answer: self._write(answer, asked), question.fingerprint)
+        # The model alone holds the prompt, and with it the picture, and lets go of it when it has been asked.
+        events = self._model.stream(asked, min(self._deadlines.first_token, self._deadlines.answer))
+        answer = self._answers.start(started, lambda answer: self._write(answer, events), question.fingerprint)
         # Of the count alone: an answer is kept for minutes, and the picture must not be with it.
         answer.estimate = functools.partial(usage.estimate, usage.prompt_tokens(asked))
         answer.on_read = lambda: self._remember_turn(answer)
@@ -201,32 +209,36 @@ class Tutor:
         self._remembering.add(task)
         task.add_done_callback(self._remembering.discard)
 
-    async def _write(self, answer: Answer, asked: Prompt) -> None:
+    async def _write(self, answer: Answer, events: AsyncGenerator[ModelEvent, None]) -> None:
         """Lets the model write the answer, and ends it whatever happens; cancelled, there is nobody to end it for."""
         try:
-            await _ended(answer, self._read_model(answer, asked))
+            await _ended(answer, self._read_model(answer, events))
         finally:
             log_end(answer)
 
-    async def _read_model(self, answer: Answer, asked: Prompt) -> None:
-        """Appends the model's text to the answer until it is done."""
+    async def _read_model(self, answer: Answer, events: AsyncGenerator[ModelEvent, None]) -> None:
+        """Appends the model's text to the answer until it is done. Until it has begun, the deadline is the model's."""
         loop = asyncio.get_running_loop()
         last = loop.time() + self._deadlines.answer
         try:
-            async with (
-                asyncio.timeout_at(min(last, loop.time() + self._deadlines.first_token)) as deadline,
-                aclosing(self._model.stream(asked)) as events,
-            ):
+            async with asyncio.timeout(None) as deadline, aclosing(events):
                 async for event in events:
-                    if isinstance(event, Done):
-                        tokens = event.usage or answer.estimate(answer.text)
-                        answer.end(Finished(event.finish_reason, tokens, answer.elapsed))
-                    else:
-                        answer.append(event.text)
+                    _take(answer, event)
                     deadline.reschedule(min(last, loop.time() + self._deadlines.stall))
         except TimeoutError:
             late = loop.time() >= last
             raise EngineError(Reason.DEADLINE_EXCEEDED if late else Reason.UPSTREAM_TIMEOUT) from None
+
+
+def _take(answer: Answer, event: ModelEvent) -> None:
+    """Does to an answer what an event of its model says."""
+    match event:
+        case Delta(text):
+            answer.append(text)
+        case Begun(model):
+            answer.settle(model)
+        case Done(finish_reason, used):
+            answer.end(Finished(finish_reason, used or answer.estimate(answer.text), answer.elapsed))
 
 
 def _inspected(data: bytes) -> image.Picture:

@@ -11,16 +11,20 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from engine_grpc.openai_model import OpenAIOptions
+from engine_grpc.openai_upstream import OPENAI_URL, OpenAIOptions
 from engine_grpc.redis_state import redis_state
 from engine_grpc.registry import Keeping
 from engine_grpc.retired_models import retirement_warning
 from engine_grpc.sessions import MemorySessions
 from engine_grpc.shared import Unshared
+from engine_grpc.tls import server_credentials
 from engine_grpc.tutor import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import grpc
+    from pydantic import SecretStr
 
     from engine_grpc.sessions import Sessions
     from engine_grpc.settings import EngineSettings
@@ -67,26 +71,59 @@ def keeping(settings: EngineSettings) -> Keeping:
     )
 
 
+def listening_credentials(settings: EngineSettings) -> grpc.ServerCredentials | None:
+    """Returns what to listen with (None: without TLS), with a warning where INSECURE leaves something out."""
+    if settings.unprotected:
+        log.warning("other machines can reach this engine as INSECURE=true allows it", missing=settings.unprotected)
+    return server_credentials(settings.tls_files) if settings.tls_files else None
+
+
 def model_options(settings: EngineSettings, base_url: str | None, name: str) -> OpenAIOptions:
     """Returns how to ask the model `name` at `base_url` (None: OpenAI), with a warning where it is at its end."""
-    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
-    own = base_url is None or urlsplit(base_url).hostname == "api.openai.com"
+    # The local model is not told a real key.
+    return _options(settings, base_url, name, "" if settings.local_model else _value(settings.openai_api_key))
+
+
+def fallback_options(settings: EngineSettings) -> OpenAIOptions | None:
+    """Returns how to ask the fallback, if there is one; the local model has none."""
+    if settings.local_model or not settings.has_fallback:
+        return None
+    base_url = settings.openai_fallback_base_url or settings.openai_base_url
+    key = _value(settings.openai_fallback_api_key)
+    # A key is for the server that it was given for.
+    if not key and _server(base_url) == _server(settings.openai_base_url):
+        key = _value(settings.openai_api_key)
+    return _options(settings, base_url, settings.openai_fallback_model or settings.openai_model, key)
+
+
+def _options(settings: EngineSettings, base_url: str | None, name: str, api_key: str) -> OpenAIOptions:
+    own = urlsplit(base_url or OPENAI_URL).hostname == urlsplit(OPENAI_URL).hostname
     if own and (warning := retirement_warning(name, datetime.now(UTC).date())):
         log.warning(warning)
     return OpenAIOptions(
         model=name,
-        # The SDK wants one; servers without keys ignore it. The local model is not told a real one.
-        api_key=key if key and not settings.local_model else "none",
+        # The SDK wants one; servers without keys ignore it.
+        api_key=api_key or "none",
         base_url=base_url,
         max_completion_tokens=settings.openai_max_completion_tokens,
         reasoning_effort=settings.openai_reasoning_effort,
         image_detail=settings.openai_image_detail,
-        safety_identifier_key=_identifier_key(settings, key) if own else None,
+        safety_identifier_key=_identifier_key(settings) if own else None,
         usage_grace=min(2, settings.stall_timeout_seconds / 2),
+        max_connections=settings.max_concurrent_answers,
     )
 
 
-def _identifier_key(settings: EngineSettings, api_key: str) -> bytes:
-    given = settings.safety_identifier_key
-    material = given.get_secret_value() if given else api_key
-    return hashlib.sha256(b"studyai safety identifier\0" + material.encode()).digest()
+def _server(base_url: str | None) -> tuple[str, str]:
+    parts = urlsplit(base_url or OPENAI_URL)
+    return parts.scheme, parts.netloc
+
+
+def _identifier_key(settings: EngineSettings) -> bytes | None:
+    """One for both models: OpenAI is to recognise a student whichever answers."""
+    given = settings.safety_identifier_key or settings.openai_api_key or settings.openai_fallback_api_key
+    return hashlib.sha256(b"studyai safety identifier\0" + _value(given).encode()).digest() if given else None
+
+
+def _value(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""

@@ -1,10 +1,14 @@
 """An internal service's call: asks the engine about a picture and prints the answer while it is written.
 
 Usage: python examples/ask_grpc.py PICTURE QUESTION [HOST:PORT]
+
+Where the engine asks for them it reads SERVICE_TOKEN, AI_ENGINE_TLS_CA_FILE (TLS), and AI_ENGINE_TLS_CERT_FILE and
+AI_ENGINE_TLS_KEY_FILE (mutual TLS) from the environment, as the gateway does.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import cast
@@ -18,16 +22,32 @@ from studyai.v1 import chat_pb2, chat_pb2_grpc
 def main(picture: str, prompt: str, target: str = "localhost:5001") -> int:
     """Returns the exit status: 0 for a whole answer, 1 for a failure."""
     question = chat_pb2.ImageQuestion(image=Path(picture).read_bytes(), prompt=prompt, subject="math")
-    with grpc.insecure_channel(target) as channel:
+    token = os.environ.get("SERVICE_TOKEN", "").partition(",")[0]
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    with channel_to(target) as channel:
         try:
             for message in chat_pb2_grpc.ChatServiceStub(channel).ChatImage(
-                chat_pb2.ChatImageRequest(question=question), timeout=120
+                chat_pb2.ChatImageRequest(question=question), metadata=metadata, timeout=120
             ):
                 show(message)
         except grpc.RpcError as error:
             print(f"\nfailed: {reason(error)}", file=sys.stderr)
             return 1
     return 0
+
+
+def channel_to(target: str) -> grpc.Channel:
+    """Returns a channel: with TLS where the engine's authority is known."""
+    ca, key, certificate = (file_of(f"AI_ENGINE_TLS_{name}_FILE") for name in ("CA", "KEY", "CERT"))
+    if ca is None:
+        return grpc.insecure_channel(target)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, certificate))
+
+
+def file_of(variable: str) -> bytes | None:
+    """Returns what is in the file that a variable names."""
+    path = os.environ.get(variable)
+    return Path(path).read_bytes() if path else None
 
 
 def show(message: chat_pb2.ChatImageResponse) -> None:

@@ -9,6 +9,8 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v node >/dev/null || missing+=(nodejs npm)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v curl >/dev/null || missing+=(curl)
+command -v slowhttptest >/dev/null || missing+=(slowhttptest)
+command -v ip >/dev/null || missing+=(iproute2)
 if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   sudo=; [ "$(id -u)" = 0 ] || sudo="sudo --non-interactive"
   echo "Installing ${missing[*]} …"

@@ -13,9 +13,8 @@ import sys
 from pydantic import ValidationError
 
 from sse_gateway.app import create_app
-from sse_gateway.dependencies import Lifecycle
 from sse_gateway.engine import EngineClient
-from sse_gateway.engine_url import engine_targets
+from sse_gateway.lifecycle import Lifecycle
 from sse_gateway.log import configure_logging
 from sse_gateway.server import GatewayServer, server_config
 from sse_gateway.settings import GatewaySettings, faults
@@ -30,7 +29,7 @@ def main() -> None:
         sys.exit(2)
     configure_logging(settings.log_level, settings.log_format)
     lifecycle = Lifecycle()
-    engine = EngineClient(engine_targets(settings.ai_engine_url))
+    engine = EngineClient(settings.engine_targets, settings.engine_access)
     app = create_app(settings, engine, lifecycle)
     try:
         GatewayServer(server_config(app, settings), lifecycle, settings.drain_seconds, engine.drain).run()

@@ -21,6 +21,8 @@ from sse_gateway.record import RequestRecord
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from sse_gateway.lifecycle import Lifecycle
+
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
@@ -29,11 +31,23 @@ _PROBES = frozenset({"/healthz", "/readyz"})
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
-class RequestBoundary:
-    """ASGI middleware, outermost."""
+_WORK = "/api/"
+"""What is begun no more while the gateway drains, and waited for."""
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class RequestBoundary:
+    """ASGI middleware, outermost.
+
+    Args:
+        app: What it wraps.
+        lifecycle: Tells whether the gateway drains, and is told what is being served.
+        stall_seconds: How long a client may take nothing.
+    """
+
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, stall_seconds: float) -> None:
         self._app = app
+        self._lifecycle = lifecycle
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; see the ASGI specification."""
@@ -44,17 +58,25 @@ class RequestBoundary:
         scope.setdefault("state", {})["record"] = record
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=record.request_id)
-        await _Exchange(record, scope, receive, send).run(self._app)
+        exchange = _Exchange(record, scope, receive, send, self._stall_seconds)
+        if not scope["path"].startswith(_WORK):
+            await exchange.run(self._app)
+        elif self._lifecycle.draining:
+            await exchange.run(_refuse)
+        else:
+            with self._lifecycle.serving():
+                await exchange.run(self._app)
 
 
 class _Exchange:
     """One request through the application."""
 
-    def __init__(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send, stall_seconds: float) -> None:
         self._record = record
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._stall_seconds = stall_seconds
 
     async def run(self, app: ASGIApp) -> None:
         try:
@@ -73,12 +95,19 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._record.status = message["status"]
-            MutableHeaders(scope=message)[REQUEST_ID] = self._record.request_id
-        await self._send(message)
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = self._record.request_id
+            headers.update(self._record.headers)
+        try:
+            # A server's `send` waits while the client takes nothing.
+            async with asyncio.timeout(self._stall_seconds):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientStalledError from None
 
     async def _leave(self, gone: ClientGoneError) -> None:
         """Cuts the connection. Closing it politely would wait for the client to take what it does not take."""
-        self._record.outcome = gone.outcome
+        self._record.outcome = self._record.outcome or gone.outcome
         abort = self._scope["state"].get("abort")
         if abort and isinstance(gone, ClientStalledError):
             abort()
@@ -101,6 +130,13 @@ class _Exchange:
             outcome=self._record.outcome or "completed",
             duration_ms=self._record.elapsed_ms,
         )
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of a gateway that drains. It closes the connection, so that the next request goes elsewhere."""
+    response = error_response(GatewayError(ErrorCode.DRAINING), scope["state"]["record"])
+    response.headers["Connection"] = "close"
+    await response(scope, receive, send)
 
 
 def _request_id(headers: Headers) -> str:

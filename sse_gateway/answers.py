@@ -8,8 +8,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from studyai.v1.chat_pb2 import CompleteChatImageResponse, ResumeAnswerRequest, StopAnswerRequest
 
-from sse_gateway.dependencies import AppParts, Parts, Record
+from sse_gateway.dependencies import AppParts, Asker, Deadline, Parts, Record
 from sse_gateway.disconnect import while_connected
+from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
 from sse_gateway.live import LiveAnswer, event_stream
 from sse_gateway.openapi import ANSWER_RESPONSES, STOP_RESPONSES
@@ -38,8 +39,10 @@ Accumulate = Annotated[bool, Query(description="`false` leaves `content` out of 
 async def get_answer(
     answer_id: str,
     parts: AppParts,
+    asker: Asker,
     record: Record,
     request: Request,
+    deadline: Deadline,
     student_id: StudentId = "",
     accumulate: Accumulate = True,
     last_event_id: LastEventId = None,
@@ -50,39 +53,43 @@ async def get_answer(
     there is nothing after it. Otherwise returns the finished answer in one reply, as the fallback does, or 202 while it
     is being written.
     """
-    asked = ResumeAnswerRequest(answer_id=answer_id, student_id=student_id)
+    asked = ResumeAnswerRequest(answer_id=answer_id, student_id=asker.student(student_id))
+    options = CallOptions(record.request_id, deadline)
     if "text/event-stream" not in request.headers.get("accept", ""):
         async with while_connected(request.receive):
-            return await _whole(asked, parts, record.request_id)
+            return await _whole(asked, parts, options)
     asked.boundary_sequence = last_event_id or 0
-    messages = parts.engine.resume(asked, record.request_id)
+    messages = parts.engine.resume(asked, options)
     events = AnswerEvents(accumulate=accumulate, after=last_event_id)
     return event_stream(LiveAnswer(messages, record, events), parts.settings)
 
 
 @router.delete("/{answer_id}", summary="Stop an answer", status_code=204, responses=STOP_RESPONSES)
-async def delete_answer(answer_id: str, parts: AppParts, record: Record, student_id: StudentId = "") -> None:
+async def delete_answer(
+    answer_id: str, parts: AppParts, asker: Asker, record: Record, student_id: StudentId = ""
+) -> None:
     """Stops an answer, for all who read it.
 
     Their streams `end` with `finish_reason: "stopped"` and the text so far. Changes nothing when it has ended already.
     """
-    await parts.engine.stop(StopAnswerRequest(answer_id=answer_id, student_id=student_id), record.request_id)
+    asked = StopAnswerRequest(answer_id=answer_id, student_id=asker.student(student_id))
+    await parts.engine.stop(asked, CallOptions(record.request_id))
 
 
-async def _whole(asked: ResumeAnswerRequest, parts: Parts, request_id: str) -> JSONResponse:
+async def _whole(asked: ResumeAnswerRequest, parts: Parts, options: CallOptions) -> JSONResponse:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            answer = await _read(asked, parts, request_id)
+            answer = await _read(asked, parts, options)
     except TimeoutError:
         body = AnswerInProgress(answer_id=asked.answer_id, status="in_progress")
         return JSONResponse(body.model_dump(), 202, {"Retry-After": str(_COME_BACK_SECONDS)})
     return JSONResponse(answer_reply(answer).model_dump(exclude_unset=True))
 
 
-async def _read(asked: ResumeAnswerRequest, parts: Parts, request_id: str) -> CompleteChatImageResponse:
+async def _read(asked: ResumeAnswerRequest, parts: Parts, options: CallOptions) -> CompleteChatImageResponse:
     answer = CompleteChatImageResponse()
     texts = []
-    async with aclosing(parts.engine.resume(asked, request_id)) as messages:
+    async with aclosing(parts.engine.resume(asked, options)) as messages:
         async for message in messages:
             match message.WhichOneof("event"):
                 case "started":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,14 @@ from starlette.staticfiles import StaticFiles
 
 from sse_gateway import answers, chat, health, openapi
 from sse_gateway.access import RequestBoundary
-from sse_gateway.dependencies import Lifecycle, Parts
+from sse_gateway.auth import authenticator
+from sse_gateway.cors import allow_origins
+from sse_gateway.dependencies import Parts
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
+from sse_gateway.limits import student_limits
 from sse_gateway.live import NothingNewError
 from sse_gateway.record import RequestRecord
+from sse_gateway.uploads import UploadMemory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import HTMLResponse, JSONResponse
 
     from sse_gateway.engine import EngineClient
+    from sse_gateway.lifecycle import Lifecycle
     from sse_gateway.settings import GatewaySettings
 
 
@@ -38,6 +43,8 @@ class Gateway(FastAPI):
         if not self.openapi_schema:
             document = super().openapi()
             document["components"]["schemas"] |= openapi.own_schemas()
+            if self.state.parts.authenticator:
+                openapi.ask_for_tokens(document)
         return super().openapi()
 
 
@@ -59,8 +66,17 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
         lifespan=_lifespan,
     )
     app.openapi_version = "3.2.0"
-    app.state.parts = Parts(settings, engine, lifecycle)
-    app.add_middleware(RequestBoundary)
+    app.state.parts = Parts(
+        settings,
+        engine,
+        lifecycle,
+        UploadMemory(settings.upload_memory_bytes),
+        authenticator(settings),
+        student_limits(settings),
+    )
+    app.add_middleware(RequestBoundary, lifecycle=lifecycle, stall_seconds=settings.write_stall_timeout_seconds)
+    if settings.cors_allow_origins:
+        allow_origins(app, settings.cors_allow_origins)
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
@@ -74,7 +90,12 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with app.state.parts.engine:
+    parts: Parts = app.state.parts
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(parts.engine)
+        await stack.enter_async_context(parts.limits)
+        if parts.authenticator:
+            await stack.enter_async_context(parts.authenticator)
         yield
 
 
@@ -105,7 +126,8 @@ async def _gateway_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    sentence = "; ".join(_fault(fault) for fault in error.errors())
+    # Once each: several parts of a route may ask for the same header.
+    sentence = "; ".join(dict.fromkeys(_fault(fault) for fault in error.errors()))
     return error_response(GatewayError(ErrorCode.INVALID_REQUEST, sentence), RequestRecord.of(request))
 
 

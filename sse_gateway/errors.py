@@ -33,6 +33,7 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "FORBIDDEN"
     ANSWER_NOT_FOUND = "ANSWER_NOT_FOUND"
     RATE_LIMITED = "RATE_LIMITED"
+    AUTH_UNAVAILABLE = "AUTH_UNAVAILABLE"
     OVERLOADED = "OVERLOADED"
     DRAINING = "DRAINING"
     ENGINE_UNAVAILABLE = "ENGINE_UNAVAILABLE"
@@ -83,6 +84,9 @@ RULES: dict[ErrorCode, Rule] = {
     ErrorCode.FORBIDDEN: Rule(403, "This token does not allow that.", _SIGN_IN),
     ErrorCode.ANSWER_NOT_FOUND: Rule(404, "There is no such answer.", _GONE),
     ErrorCode.RATE_LIMITED: Rule(429, "Too many requests from this student.", _BUSY, True, 1000),
+    ErrorCode.AUTH_UNAVAILABLE: Rule(
+        503, "Tokens cannot be checked right now. Please try again.", _TRY_AGAIN, True, 5000
+    ),
     ErrorCode.OVERLOADED: Rule(503, "The service is busy. Please try again.", _BUSY, True, 1000),
     ErrorCode.DRAINING: Rule(503, "The service is restarting. Please try again.", _TRY_AGAIN, True, 1000),
     ErrorCode.ENGINE_UNAVAILABLE: Rule(

@@ -77,8 +77,4 @@ class LiveAnswer:
 
 def event_stream(answer: LiveAnswer, settings: GatewaySettings) -> EventStreamResponse:
     """Returns the response that streams an answer's events."""
-    return EventStreamResponse(
-        answer,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        stall_seconds=settings.write_stall_timeout_seconds,
-    )
+    return EventStreamResponse(answer, heartbeat_seconds=settings.heartbeat_seconds)

@@ -51,6 +51,10 @@ JSON body that has the same `code`. Every response names its request in `X-Reque
 A stream that closes without `end` or `error` was cut. Send an `Idempotency-Key` with each question, and you can come
 back: resume the stream at `/api/ai/answers/{answer_id}` with the last `id` as `Last-Event-ID`, or ask again with the
 same key, on either route. Neither asks the model twice. Without a key, closing the connection stops the answer.
+
+### Who asks
+Where the service asks for tokens, send `Authorization: Bearer …` with every request to `/api/`, and leave `student_id`
+out: it is the token's `sub`. Where it limits how often a student may ask, `RateLimit` says what is left.
 """
 
 TAGS = [
@@ -60,6 +64,8 @@ TAGS = [
 ]
 
 _REF = "#/components/schemas/{model}"
+_TOKEN_CODES = [ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.AUTH_UNAVAILABLE]
+"""What becomes of a bad token, where tokens are asked for."""
 _ANSWER_CODES = [
     ErrorCode.INVALID_REQUEST,
     ErrorCode.UPSTREAM_REJECTED,
@@ -74,6 +80,7 @@ _ANSWER_CODES = [
     ErrorCode.UPSTREAM_AUTH,
     ErrorCode.UPSTREAM_TIMEOUT,
     ErrorCode.DEADLINE_EXCEEDED,
+    *_TOKEN_CODES,
 ]
 """How an answer can fail, and the asking for it."""
 _CHAT_CODES = [
@@ -81,7 +88,27 @@ _CHAT_CODES = [
     ErrorCode.PAYLOAD_TOO_LARGE,
     ErrorCode.IMAGE_UNREADABLE,
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
+    ErrorCode.RATE_LIMITED,
 ]
+_SECONDS = {"description": "Seconds to wait before another try.", "schema": {"type": "integer", "minimum": 1}}
+_CHALLENGE = {
+    "description": "How to say who asks (RFC 6750, section 3).",
+    "schema": {"type": "string"},
+    "example": 'Bearer realm="studyai", error="invalid_token"',
+}
+_LIMIT_HEADERS = {
+    "RateLimit-Policy": {
+        "description": "Where questions are limited: how many (`q`) a student may ask in how many seconds (`w`).",
+        "schema": {"type": "string"},
+        "example": '"default";q=30;w=60',
+    },
+    "RateLimit": {
+        "description": "Where questions are limited: how many are left (`r`), and in how many seconds (`t`) there is "
+        "one more. See draft-ietf-httpapi-ratelimit-headers.",
+        "schema": {"type": "string"},
+        "example": '"default";r=29;t=60',
+    },
+}
 
 
 def _error_response(codes: list[ErrorCode]) -> dict[str, Any]:
@@ -99,10 +126,17 @@ def _error_response(codes: list[ErrorCode]) -> dict[str, Any]:
         "description": "\n\n".join(f"`{code}`: {RULES[code].sentence}" for code in codes),
         "content": {"application/json": {"example": example.model_dump(exclude_unset=True)}},
     }
-    if any(RULES[code].retryable for code in codes):
-        seconds = {"description": "Seconds to wait before another try.", "schema": {"type": "integer", "minimum": 1}}
-        response["headers"] = {"Retry-After": seconds}
-    return response
+    headers = _error_headers(codes)
+    return {**response, "headers": headers} if headers else response
+
+
+def _error_headers(codes: list[ErrorCode]) -> dict[str, Any]:
+    headers: dict[str, Any] = {"Retry-After": _SECONDS} if any(RULES[code].retryable for code in codes) else {}
+    if ErrorCode.UNAUTHENTICATED in codes:
+        headers["WWW-Authenticate"] = _CHALLENGE
+    if ErrorCode.RATE_LIMITED in codes:
+        headers |= _LIMIT_HEADERS
+    return headers
 
 
 def _status(code: ErrorCode) -> int:
@@ -116,7 +150,9 @@ def _error_responses(codes: list[ErrorCode]) -> dict[int | str, dict[str, Any]]:
 ERROR_RESPONSES = _error_responses(_CHAT_CODES)
 """FastAPI's `responses` of a chat route."""
 
-STOP_RESPONSES = _error_responses([ErrorCode.INVALID_REQUEST, ErrorCode.ANSWER_NOT_FOUND, ErrorCode.ENGINE_UNAVAILABLE])
+STOP_RESPONSES = _error_responses(
+    [ErrorCode.INVALID_REQUEST, ErrorCode.ANSWER_NOT_FOUND, ErrorCode.ENGINE_UNAVAILABLE, *_TOKEN_CODES]
+)
 """FastAPI's `responses` of the route that stops an answer."""
 
 _EVENT = TypeAdapter[Any](AnswerEvent).json_schema(ref_template=_REF, mode="serialization")
@@ -124,6 +160,7 @@ del _EVENT["$defs"]
 
 STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
+        "headers": _LIMIT_HEADERS,
         "description": "The answer as it is written: one `start`, any number of `content`, one `end` or `error`.",
         "content": {
             "text/event-stream": {
@@ -145,6 +182,9 @@ STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
     }
 }
 """FastAPI's `responses` of a route that streams."""
+
+REPLY_RESPONSE: dict[int | str, dict[str, Any]] = {200: {"headers": _LIMIT_HEADERS}}
+"""FastAPI's `responses` of a route that answers in one reply."""
 
 ANSWER_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -179,6 +219,22 @@ QUESTION: dict[str, Any] = {
     }
 }
 """FastAPI's `openapi_extra` of a chat route: it does not see the body, which the gateway reads itself."""
+
+
+def ask_for_tokens(document: dict[str, Any]) -> None:
+    """Says in an OpenAPI document that every route of the API wants a token."""
+    document["components"]["securitySchemes"] = {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A token whose `sub` is the student.",
+        }
+    }
+    for path, operations in document["paths"].items():
+        if path.startswith("/api/"):
+            for operation in operations.values():
+                operation["security"] = [{"token": []}]
 
 
 def own_schemas() -> dict[str, Any]:

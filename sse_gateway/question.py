@@ -3,70 +3,136 @@
 Read here and not by FastAPI, which keeps the body and what it parsed from it for as long as the answer streams.
 """
 
+import asyncio
 import binascii
 import re
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Annotated, TypeVar
 
+from fastapi import Depends, Header
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
-from studyai.v1.chat_pb2 import ImageQuestion
+from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest, ImageQuestion
 
-from sse_gateway.dependencies import AppParts
+from sse_gateway.auth import Caller
+from sse_gateway.dependencies import AppParts, Asker, AskersTurn, Deadline, Parts
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, payload_too_large
-from sse_gateway.schemas import QuestionBody
+from sse_gateway.limits import Turn
+from sse_gateway.schemas import Key, QuestionBody
+from sse_gateway.uploads import Upload
 
-_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9.=+-]+)*;base64,", re.IGNORECASE)
+# Bounded: an address of 3 MB would have it look back and forth for half a second.
+_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,64}(;[a-z0-9.=+-]{1,64}){0,4};base64,", re.IGNORECASE)
 _WHITE_SPACE = b" \t\r\n"
 
+CallRequest = TypeVar("CallRequest", ChatImageRequest, CompleteChatImageRequest)
 
-class AskedQuestion(NamedTuple):
+IdempotencyKey = Annotated[
+    Key | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Names this question. Whoever asks again with the same key, on either route, gets the same answer, "
+        "live or replayed, and the model is asked once. Visible ASCII.",
+        examples=["3f0d6a52-7c1e-4a0b-9d54-0b8b6f1c2e77"],
+    ),
+]
+
+
+class AskedQuestion:
     """What a client asks, and how it wants to be told."""
 
-    question: ImageQuestion
-    accumulate: bool
+    def __init__(self, asked: QuestionBody, key: str, upload: Upload) -> None:
+        self._question = [_question(asked)]
+        self._key = key
+        self.accumulate = asked.accumulate is not False
+        self.accepted = upload.release
+        """To be called when an engine has it, and its bytes are not kept any more."""
+
+    def hand_over(self, request: type[CallRequest]) -> CallRequest:
+        """Returns the question as a call's request. Once only: FastAPI keeps this object while the call lasts."""
+        return request(question=self._question.pop(), request_id=self._key)
 
 
-async def read_question(request: Request, parts: AppParts) -> AskedQuestion:
-    """Reads the request's body.
+async def read_question(
+    request: Request, parts: AppParts, asker: Asker, turn: AskersTurn, deadline: Deadline, key: IdempotencyKey = None
+) -> AsyncIterator[AskedQuestion]:
+    """Reads the request's body, if there is a chance that its question is answered.
 
     Raises:
-        GatewayError: PAYLOAD_TOO_LARGE, or IMAGE_UNREADABLE: not base64.
+        GatewayError: PAYLOAD_TOO_LARGE, DEADLINE_EXCEEDED, OVERLOADED, FORBIDDEN, RATE_LIMITED, or IMAGE_UNREADABLE:
+            not base64.
         RequestValidationError: The body is not as documented.
         ClientGoneError: The client left while it was sending.
     """
-    body = await _read_body(request, parts.settings.max_payload_bytes)
-    try:
-        asked = QuestionBody.model_validate_json(body)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise RequestValidationError(faults) from None
-    question = ImageQuestion(
-        image=_decoded(asked.base64_image or ""),
-        prompt=asked.prompt,
-        subject=asked.subject or "",
-        session_id=asked.session_id or "",
-        student_id=asked.student_id or "",
-    )
-    return AskedQuestion(question, asked.accumulate is not False)
-
-
-async def _read_body(request: Request, limit: int) -> bytearray:
+    limit = parts.settings.max_payload_bytes
     declared = int(request.headers.get("content-length", 0))
     if declared > limit:
         raise payload_too_large(declared, limit)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise GatewayError(ErrorCode.INVALID_REQUEST, "Content-Encoding: Send the body as it is, not compressed.")
+    if not key:  # With one it may join an answer, which needs no room.
+        parts.engine.check_room()
+    with parts.uploads.upload(declared or limit) as upload:
+        # In one breath: what has a name here stays until the request's end.
+        yield AskedQuestion(
+            await _asked_by(asker, turn, await _in_time(request, parts, upload, deadline)), key or "", upload
+        )
+
+
+Asked = Annotated[AskedQuestion, Depends(read_question)]
+
+
+async def _in_time(request: Request, parts: Parts, upload: Upload, deadline: float | None) -> bytearray:
+    try:
+        async with asyncio.timeout_at(deadline) as timer:
+            with parts.lifecycle.arriving(timer):
+                return await _read_body(request, parts.settings.max_payload_bytes, upload)
+    except TimeoutError:
+        code = ErrorCode.DRAINING if parts.lifecycle.ended else ErrorCode.DEADLINE_EXCEEDED
+        raise GatewayError(code) from None
+
+
+async def _read_body(request: Request, limit: int, upload: Upload) -> bytearray:
     body = bytearray()
     try:
         async with aclosing(request.stream()) as chunks:
             async for chunk in chunks:
                 if len(body) + len(chunk) > limit:
                     raise payload_too_large(len(body) + len(chunk), limit)
+                await upload.grow(len(chunk))
                 body += chunk
     except ClientDisconnect:
         raise ClientGoneError from None
     return body
+
+
+def _asked(body: bytearray) -> QuestionBody:
+    try:
+        return QuestionBody.model_validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError(faults) from None
+
+
+async def _asked_by(asker: Caller, turn: Turn, body: bytearray) -> QuestionBody:
+    asked = _asked(body)
+    named = "student_id" in asked.model_fields_set  # and not by its default
+    student_id = asker.student((named and asked.student_id) or "")
+    await turn.take(student_id)
+    return asked.model_copy(update={"student_id": student_id})
+
+
+def _question(asked: QuestionBody) -> ImageQuestion:
+    return ImageQuestion(
+        image=_decoded(asked.base64_image or ""),
+        prompt=asked.prompt,
+        subject=asked.subject or "",
+        session_id=asked.session_id or "",
+        student_id=asked.student_id or "",
+    )
 
 
 def _decoded(text: str) -> bytes:

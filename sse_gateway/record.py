@@ -22,6 +22,8 @@ class RequestRecord:
     """How it ended, where not well: an error's code, or what became of the client."""
     fallback_endpoint: str | None = None
     """Where the same can be asked without a stream; set by the routes that stream."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """For the response, whatever it turns out to be."""
 
     @classmethod
     def of(cls, request: HTTPConnection) -> RequestRecord:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from sse_gateway import examples
 
@@ -18,7 +20,30 @@ def _examples(*shown: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": list(shown)})
 
 
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{0,128}$")]
+class _Matching:
+    """Makes a rule of a pattern, with a sentence in place of pydantic's, which shows the pattern."""
+
+    def __init__(self, pattern: str, sentence: str) -> None:
+        self._pattern = re.compile(pattern)
+        self._sentence = sentence
+
+    def __call__(self, text: str) -> str:
+        if not self._pattern.fullmatch(text):
+            raise PydanticCustomError("pattern", "{sentence}", {"sentence": self._sentence})
+        return text
+
+    @property
+    def schema(self) -> WithJsonSchema:
+        """Says the same in JSON Schema."""
+        return WithJsonSchema({"type": "string", "pattern": f"^{self._pattern.pattern}$"})
+
+
+_ID = _Matching(r"[A-Za-z0-9_.:-]{0,128}", "At most 128 characters of letters, digits and _ . : -")
+_KEY = _Matching(r"[\x21-\x7e]{1,128}", "1 to 128 visible ASCII characters")
+
+Id = Annotated[str, AfterValidator(_ID), _ID.schema]
+Key = Annotated[str, AfterValidator(_KEY), _KEY.schema]
+"""An idempotency key."""
 FinishReasonName = Literal["stop", "length", "content_filter", "stopped"]
 
 

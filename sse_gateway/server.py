@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import signal
 from typing import TYPE_CHECKING
 
+import structlog
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sse_gateway.protocol import GatewayProtocol, Patience
 
 if TYPE_CHECKING:
     import socket
@@ -16,20 +18,25 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from sse_gateway.dependencies import Lifecycle
+    from sse_gateway.lifecycle import Lifecycle
     from sse_gateway.settings import GatewaySettings
 
 
+log = structlog.get_logger(__name__)
+
 _LAST_WORDS_SECONDS = 2
 """For the clients whose answers draining ended to be told, before uvicorn cuts them off."""
+_POLL_SECONDS = 0.05
 
 
 class GatewayServer(uvicorn.Server):
     """Drains at the first signal, ends at the second, and leaves with 0 either way.
 
+    While it drains it listens on, not ready and refusing work: a balancer needs a moment to notice.
+
     Args:
         config: From `server_config`.
-        lifecycle: Is told when it drains.
+        lifecycle: Is told when it drains, and tells what is still being served.
         drain_seconds: How long running answers may go on after the first signal.
         end_answers: Ends those that then still do, with DRAINING.
     """
@@ -42,6 +49,11 @@ class GatewayServer(uvicorn.Server):
         self._drain_seconds = drain_seconds
         self._end_answers = end_answers
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to serve; see `uvicorn.Server`. From then on SIGUSR1 has the state logged."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._log_state)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handles SIGTERM and SIGINT. uvicorn's own would raise the signal again when all is done."""
         self._lifecycle.draining = True
@@ -50,20 +62,28 @@ class GatewayServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Waits for the running answers, and ends them in time; see `uvicorn.Server`."""
-        ending = asyncio.get_running_loop().call_later(self._drain_seconds, self._end_answers)
-        try:
-            await super().shutdown(sockets)
-        finally:
-            ending.cancel()
+        log.info("draining", requests=self._lifecycle.requests, at_most_seconds=self._drain_seconds)
+        await self._until_idle(self._drain_seconds)
+        self._lifecycle.end()
+        self._end_answers()
+        await self._until_idle(_LAST_WORDS_SECONDS)
+        await super().shutdown(sockets)
 
+    async def _until_idle(self, seconds: float) -> None:
+        # Asked again and again, as uvicorn does: the handler of the second signal can wake nothing.
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._lifecycle.requests and not self.force_exit and loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
 
-class GatewayProtocol(H11Protocol):
-    """HTTP/1.1, whose requests find in their state how to cut their connection."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Takes the connection over; see `asyncio.Protocol`."""
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "abort": transport.abort}
+    def _log_state(self) -> None:
+        log.info(
+            "state",
+            tasks=len(asyncio.all_tasks()),
+            connections=len(self.server_state.connections),
+            requests=self._lifecycle.requests,
+            draining=self._lifecycle.draining,
+        )
 
 
 def server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
@@ -72,7 +92,7 @@ def server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=GatewayProtocol,
+        http=GatewayProtocol.with_patience(Patience(settings.header_timeout_seconds, settings.body_timeout_seconds)),
         ws="none",
         # The application logs each request itself, at its end.
         access_log=False,
@@ -80,5 +100,5 @@ def server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
         log_level=settings.log_level,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds + _LAST_WORDS_SECONDS),
+        timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
     )

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from sse_gateway.engine_url import engine_targets
+from sse_gateway.caller_settings import CallerSettings
+from sse_gateway.engine_settings import EngineAccessSettings
 from sse_gateway.log import LogFormat
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(CallerSettings, EngineAccessSettings, BaseSettings):
     """Each field is the environment variable of the same name in capitals; the engine's share the same `.env`."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    ai_engine_url: str = Field(default="http://localhost:5001", examples=["http://localhost:5001"])
-    """Where the engine is: `http://` plain, `https://` TLS; several with commas, or `dns:///name:port`: balanced."""
     host: str = Field(default="127.0.0.1", min_length=1, examples=["0.0.0.0"])  # noqa: S104 - an example, for containers
     """The address to listen on."""
     port: int = Field(default=3000, ge=0, le=65_535, examples=["3000"])
@@ -29,6 +28,12 @@ class GatewaySettings(BaseSettings):
     max_payload_bytes: int = Field(default=3 * 1024 * 1024, ge=1, le=8_000_000, examples=["3145728"])
     """The largest request body. The engine's own limits (3 MiB of picture, 8 MiB of message) stay as they are."""
 
+    header_timeout_seconds: Seconds = Field(default=10, examples=["10"])
+    """A request whose head is not there by then is refused."""
+    body_timeout_seconds: Seconds = Field(default=20, examples=["20"])
+    """A request whose body pauses this long is refused; one that is slow all along gets a second more for each KiB."""
+    upload_memory_bytes: int = Field(default=64 * 1024 * 1024, ge=1, examples=["67108864"])
+    """How much of unanswered questions may be in memory at once; the uploads beyond it wait their turn."""
     heartbeat_seconds: Seconds = Field(default=15, examples=["15"])
     """An open stream in which nothing happens gets a comment line this often."""
     write_stall_timeout_seconds: Seconds = Field(default=30, examples=["30"])
@@ -39,12 +44,6 @@ class GatewaySettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", examples=["info"])
     log_format: LogFormat = Field(default="auto", examples=["json"])
     """`auto`: `console` on a terminal, else `json`."""
-
-    @field_validator("ai_engine_url")
-    @classmethod
-    def _has_targets(cls, url: str) -> str:
-        engine_targets(url)
-        return url
 
 
 def faults(error: ValidationError) -> list[str]:

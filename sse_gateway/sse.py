@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.responses import Response
 
-from sse_gateway.disconnect import ClientStalledError, while_connected
+from sse_gateway.disconnect import while_connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
 _HEARTBEAT = b": keep-alive\n\n"
 _HEADERS = [
@@ -54,22 +54,20 @@ class EventStreamResponse(Response):
     Args:
         source: Where the events come from.
         heartbeat_seconds: A stream in which nothing happens gets a comment this often.
-        stall_seconds: How long a client may take nothing.
     """
 
-    def __init__(self, source: EventSource, *, heartbeat_seconds: float, stall_seconds: float) -> None:
+    def __init__(self, source: EventSource, *, heartbeat_seconds: float) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = list(_HEADERS)
         self._source = source
         self._heartbeat_seconds = heartbeat_seconds
-        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams to the end; see the ASGI specification.
 
         Raises:
-            ClientGoneError: The client left, or stalled.
+            ClientGoneError: The client left.
             Exception: What the source raised before its first event.
         """
         self._loop = asyncio.get_running_loop()
@@ -81,7 +79,7 @@ class EventStreamResponse(Response):
                 await self._woken
                 if running.done():
                     running.result()
-                await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._write(send)
             await asyncio.wait({running}, timeout=_LAST_WORDS_SECONDS)
         finally:
@@ -92,7 +90,7 @@ class EventStreamResponse(Response):
         while not self._source.ended:
             frames = await self._frames()
             more = not self._source.ended
-            await self._send(send, {"type": "http.response.body", "body": frames, "more_body": more})
+            await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     async def _frames(self) -> bytes:
         """Waits until there is something to write, and returns all of it."""
@@ -113,11 +111,3 @@ class EventStreamResponse(Response):
     def _wake(self, silent: bool = False) -> None:
         if not self._woken.done():
             self._woken.set_result(silent)
-
-    async def _send(self, send: Send, message: Message) -> None:
-        """Sends; a server's `send` waits while the client takes nothing."""
-        try:
-            async with asyncio.timeout(self._stall_seconds):
-                await send(message)
-        except TimeoutError:
-            raise ClientStalledError from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -12,6 +13,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from sse_gateway.errors import ErrorCode, GatewayError
+from sse_gateway.misconfiguration import misconfiguration
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -24,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 _DOMAIN = "studyai"
 _UNTOLD = {
+    # It is this gateway that is not let in, not its client.
+    grpc.StatusCode.UNAUTHENTICATED: ErrorCode.ENGINE_UNAVAILABLE,
     grpc.StatusCode.UNAVAILABLE: ErrorCode.ENGINE_UNAVAILABLE,
     # Not by us: who cancels a call is not told of it. So the engine went away under it.
     grpc.StatusCode.CANCELLED: ErrorCode.ENGINE_UNAVAILABLE,
@@ -50,6 +54,8 @@ _FIELDS = {
 
 def gateway_error(error: grpc.aio.AioRpcError) -> GatewayError:
     """Returns what to tell the client. What is told as INTERNAL is logged, without the status's own words."""
+    if why := misconfiguration(error):
+        log.error("the engine cannot be used", why=why)
     status = _rich_status(error)
     code = _code(_detail(status, ErrorInfo()), error.code())
     if code is ErrorCode.INTERNAL:
@@ -58,7 +64,7 @@ def gateway_error(error: grpc.aio.AioRpcError) -> GatewayError:
     return GatewayError(
         code,
         _sentence(status) if code in _CLIENTS_FAULT else None,
-        retry_after_ms=delay.retry_delay.ToMilliseconds() if delay else None,
+        retry_after_ms=max(0, delay.retry_delay.ToMilliseconds()) if delay else None,
     )
 
 
@@ -72,13 +78,14 @@ def _rich_status(error: grpc.aio.AioRpcError) -> Status:
 def _detail(status: Status, empty: Detail) -> Detail | None:
     """Returns the status's detail of this type."""
     for packed in status.details:
-        if packed.Unpack(empty):
-            return empty
+        with suppress(DecodeError):  # not what it claims to be
+            if packed.Unpack(empty):
+                return empty
     return None
 
 
 def _code(info: ErrorInfo | None, status: grpc.StatusCode) -> ErrorCode:
-    if info is None or info.domain != _DOMAIN:
+    if info is None or info.domain != _DOMAIN or status is grpc.StatusCode.UNAUTHENTICATED:
         return _UNTOLD.get(status, ErrorCode.INTERNAL)
     try:
         return ErrorCode(info.reason)

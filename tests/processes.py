@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 import grpc
 
@@ -35,12 +35,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Served(Protocol):
+    """What is at a port of this machine."""
+
+    port: int
+
+
 class Process:
     """A running service, its port, and what it has logged."""
 
     def __init__(self, module: str, port: int, settings: dict[str, str]) -> None:
         self.port = port
-        self.log = ""
+        self._lines: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             env=clean_environment(LOG_FORMAT="json", **settings),
@@ -52,8 +58,18 @@ class Process:
         self._copier.start()
 
     @property
+    def log(self) -> str:
+        """Everything it has logged so far."""
+        return "".join(self._lines)
+
+    @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def open_files(self) -> int:
+        """How many it has, sockets among them."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208 - counted, not looked at
 
     @property
     def running(self) -> bool:
@@ -74,13 +90,13 @@ class Process:
     def _copy(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                self.log += line
+                self._lines.append(line)
 
 
 @contextmanager
-def running_engine_process(base_url: str, **settings: str) -> Iterator[Process]:
+def running_engine_process(base_url: str, port: int = 0, /, **settings: str) -> Iterator[Process]:
     """An engine in front of `base_url`."""
-    port = free_port()
+    port = port or free_port()
     defaults = {"OPENAI_API_KEY": "sk-canary-key", "OPENAI_BASE_URL": base_url}
     with _ended(Process("engine_grpc", port, {**defaults, "ENGINE_PORT": str(port), **settings})) as process:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -89,7 +105,7 @@ def running_engine_process(base_url: str, **settings: str) -> Iterator[Process]:
 
 
 @contextmanager
-def running_gateway_process(*engines: Process, port: int = 0, **settings: str) -> Iterator[Process]:
+def running_gateway_process(*engines: Served, port: int = 0, **settings: str) -> Iterator[Process]:
     """A gateway in front of `engines`."""
     port = port or free_port()
     urls = ",".join(f"http://127.0.0.1:{engine.port}" for engine in engines)

@@ -2,7 +2,8 @@
 
 Nothing is ever decoded: the type comes from the magic bytes, the size from the header, and metadata (where a
 photo was taken, by which phone, whose name) is cut out of the container, so the pixels stay bit by bit as they
-were. Only the orientation is kept, since a page photographed sideways is unreadable without it.
+were. Only the orientation is kept, since a page photographed sideways is unreadable without it. Colour profiles go
+too: a screenshot's names the display, by whatever name its owner gave it.
 
 Each format's module walks its container by the rule "keep what is known to be drawn, drop the rest", so that
 metadata of kinds yet to be invented is dropped too.

@@ -17,6 +17,8 @@ _PLAIN_TEXT, _GRAPHIC_CONTROL, _APPLICATION = 0x01, 0xF9, 0xFF
 _GRAPHIC_CONTROL_BYTES, _GRAPHIC_CONTROL_DATA = 8, 4
 _LOOPS = frozenset({b"\x0bNETSCAPE2.0", b"\x0bANIMEXTS1.0"})
 _LOOP_COUNT = b"\x03\x01"
+_MAX_PARTS = 32_768
+"""More than the other formats': pixels come in sub-blocks of at most 255 bytes, each of them a part."""
 _SCREEN_BYTES = 13
 _IMAGE_HEADER_BYTES = 10
 
@@ -36,7 +38,7 @@ class _Walk:
         self._parts: list[bytes | memoryview] = [self._view[:position]]
         self._control: bytes | memoryview = b""
         self._images = 0
-        self._budget = PartBudget()
+        self._budget = PartBudget(_MAX_PARTS)
 
     def picture(self) -> Picture:
         while (block := self._data[self._position]) != _TRAILER:

@@ -21,7 +21,7 @@ MAGIC = re.compile(rb"\xff\xd8\xff")
 
 _START = b"\xff\xd8"
 _EOI, _SOS, _COM = 0xD9, 0xDA, 0xFE
-_APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
+_APP0, _APP1, _APP14, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
 # Baseline, extended and progressive, Huffman or arithmetic: the processes that common decoders know.
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 # Huffman, arithmetic and quantisation tables, number of lines, restart interval.
@@ -34,8 +34,11 @@ _MARKER = re.compile(rb"\xff([^\x00\xff])")
 # In a scan 0xFF is followed by 0x00 if it is data; bare markers and fill bytes belong to the scan as well.
 _END_OF_SCAN = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 _JFIF, _JFIF_BYTES = b"JFIF\0", 14
-_ICC = b"ICC_PROFILE\0"
 _ADOBE, _ADOBE_BYTES = b"Adobe", 12
+_MAX_SEGMENTS = 1024
+"""An honest file has some dozens: a segment can hold 64 KiB."""
+_MAX_SCANS = 100
+"""Progressive files have about ten. Each is a pass over all pixels for a decoder; libtiff stops at the same number."""
 
 _Bytes = bytes | memoryview
 _Segment = tuple[int, memoryview, memoryview]
@@ -51,7 +54,7 @@ def inspect(data: bytes) -> Picture:
         if marker in _FRAMES:
             size = _frame_size(payload, size)
         scans += marker == _SOS
-        if scans and not size:
+        if (scans and not size) or scans > _MAX_SCANS:
             raise damaged()
         kept = _kept(marker, payload)
         if kept is not None:
@@ -64,7 +67,7 @@ def inspect(data: bytes) -> Picture:
 
 def _segments(data: bytes) -> Iterator[_Segment]:
     """Every marker with its segment's payload and, if it starts a scan, the entropy-coded data behind it."""
-    view, position, budget = memoryview(data), len(_START), PartBudget()
+    view, position, budget = memoryview(data), len(_START), PartBudget(_MAX_SEGMENTS)
     while True:
         budget.spend()
         found = _MARKER.search(data, position)
@@ -107,8 +110,6 @@ def _kept(marker: int, payload: memoryview) -> _Bytes | None:
         return payload
     if marker == _APP0 and payload[:5] == _JFIF and len(payload) >= _JFIF_BYTES:
         return bytes(payload[: _JFIF_BYTES - 2]) + b"\0\0"  # density stays, a thumbnail of 0 x 0 pixels follows
-    if marker == _APP2 and payload[:12] == _ICC:
-        return payload
     if marker == _APP14 and payload[:5] == _ADOBE and len(payload) >= _ADOBE_BYTES:
         return payload[:_ADOBE_BYTES]  # says which colours the components are
     if marker == _COM or _APP0 <= marker <= _APP15:

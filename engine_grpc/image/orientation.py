@@ -11,6 +11,8 @@ _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _SHORT = 3
 _FIELD_FORMATS = {_SHORT: "H", 4: "I"}
 _ENTRY_BYTES = 12
+_MAX_ENTRIES = 1000
+"""An honest directory has some dozens of fields, a hostile one announces 65,535 of them in every block."""
 
 
 def read(exif: memoryview) -> int:
@@ -38,8 +40,8 @@ def minimal(orientation: int) -> bytes:
 def _field(tiff: memoryview, order: str) -> int:
     (directory,) = struct.unpack_from(order + "I", tiff, 4)
     (entries,) = struct.unpack_from(order + "H", tiff, directory)
-    first = directory + 2
-    for position in range(first, first + entries * _ENTRY_BYTES, _ENTRY_BYTES):
+    first, read = directory + 2, min(entries, _MAX_ENTRIES)
+    for position in range(first, first + read * _ENTRY_BYTES, _ENTRY_BYTES):
         tag, kind = struct.unpack_from(order + "HH", tiff, position)
         if tag == _ORIENTATION and kind in _FIELD_FORMATS:
             return int(struct.unpack_from(order + _FIELD_FORMATS[kind], tiff, position + 8)[0])

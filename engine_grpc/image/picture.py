@@ -8,8 +8,6 @@ from typing import Literal
 MAX_PIXELS = 50_000_000
 """The largest picture taken, in pixels of its whole canvas."""
 
-_MAX_PARTS = 32_768
-
 Mime = Literal["image/jpeg", "image/png", "image/webp", "image/gif"]
 
 
@@ -33,12 +31,12 @@ class Picture:
 class PartBudget:
     """Ends a file that is nothing but containers.
 
-    An honest file has some hundreds of parts (segments, chunks, GIF sub-blocks), a large animation some ten
-    thousands; a hostile one has a part in every fourth byte, and would cost a second of time.
+    An honest file has some hundreds of parts (segments, chunks), a large animation some thousands; a hostile one has
+    a part in every fourth byte, and would cost a second of time.
     """
 
-    def __init__(self) -> None:
-        self._left = _MAX_PARTS
+    def __init__(self, parts: int = 8192) -> None:
+        self._left = parts
 
     def spend(self) -> None:
         """Count one part.

@@ -21,11 +21,25 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAGIC = re.compile(re.escape(_SIGNATURE))
 
 _HEADER, _PALETTE, _PIXELS, _END, _EXIF = b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf"
-# Transparency, colour, background, pixel shape, and the animation.
-_DRAWN = frozenset(
-    {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"bKGD", b"pHYs", b"acTL", b"fcTL", b"fdAT"}
-)
-_KEPT = _DRAWN | {_PALETTE, _PIXELS, _END}
+_ANY = 2**31
+# What is drawn, and how many bytes of it there can be: pixels, palette and transparency, colour, background, pixel
+# shape, and the animation.
+_KEPT = {
+    _PALETTE: 768,
+    _PIXELS: _ANY,
+    _END: 0,
+    b"tRNS": 256,
+    b"bKGD": 6,
+    b"pHYs": 9,
+    b"gAMA": 4,
+    b"cHRM": 32,
+    b"sRGB": 1,
+    b"cICP": 4,
+    b"sBIT": 4,
+    b"acTL": 8,
+    b"fcTL": 26,
+    b"fdAT": _ANY,
+}
 # Bit depths by colour type (11.2.1, table 12).
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _FRAME_BYTES = 12  # length, type and CRC
@@ -39,19 +53,22 @@ def inspect(data: bytes) -> Picture:
     if kind != _HEADER:
         raise damaged()
     width, height = _size(header)
-    parts: list[bytes | memoryview] = [_SIGNATURE, _checked(header), b""]
+    exif: bytes | None = None
+    parts: list[bytes | memoryview] = []
     seen = set()
     for kind, chunk in chunks:
         seen.add(kind)
-        if kind in _KEPT:
+        if len(chunk) - _FRAME_BYTES <= _KEPT.get(kind, -1):
             parts.append(_checked(chunk))
         elif kind == _EXIF:
-            parts[2] = _minimal_exif(chunk)  # decoders expect it before the pixels
+            exif = _minimal_exif(chunk) if exif is None else exif  # decoders ignore a second one
         elif not kind[0] & _LOWER_CASE:  # a critical chunk that nobody knows, or a second header
             raise damaged()
     if _PIXELS not in seen:
         raise damaged()
-    return Picture(mime="image/png", width=width, height=height, data=b"".join(parts))
+    # Decoders expect the EXIF before the pixels.
+    data = b"".join((_SIGNATURE, _checked(header), exif or b"", *parts))
+    return Picture(mime="image/png", width=width, height=height, data=data)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:

@@ -20,11 +20,13 @@ MAGIC = re.compile(rb"RIFF....WEBP", re.DOTALL)
 
 _LOSSY, _LOSSLESS, _EXTENDED, _FRAME, _EXIF = b"VP8 ", b"VP8L", b"VP8X", b"ANMF", b"EXIF"
 _BITSTREAMS = frozenset({_LOSSY, _LOSSLESS})
-_KEPT_STILL = frozenset({b"ICCP", b"ALPH", *_BITSTREAMS})
-_KEPT_ANIMATED = frozenset({b"ICCP", b"ANIM", _FRAME})
+_KEPT_STILL = frozenset({b"ALPH", *_BITSTREAMS})
+_LOOP, _LOOP_BYTES = b"ANIM", 6
+_KEPT_ANIMATED = frozenset({_LOOP, _FRAME})
 _KEPT_IN_FRAME = frozenset({b"ALPH", *_BITSTREAMS})
-_ICC_FLAG, _ALPHA_FLAG, _EXIF_FLAG, _ANIMATION_FLAG = 0x20, 0x10, 0x08, 0x02
-_KEPT_FLAGS = _ICC_FLAG | _ALPHA_FLAG | _ANIMATION_FLAG
+_ALPHA_FLAG, _EXIF_FLAG, _ANIMATION_FLAG = 0x10, 0x08, 0x02
+_KEPT_FLAGS = _ALPHA_FLAG | _ANIMATION_FLAG
+_RESERVED = b"\0\0\0"
 _RIFF_BYTES = 12
 _FRAME_HEADER_BYTES = 16
 
@@ -69,12 +71,12 @@ def _written(kind: bytes, *payload: _Bytes) -> list[_Bytes]:
 
 def _extended(chunks: list[_Chunk], budget: PartBudget) -> tuple[_Size, list[_Bytes]]:
     header = chunks[0][1]
-    flags, reserved, width, height = header[0], header[1:4], _uint24(header, 4) + 1, _uint24(header, 7) + 1
+    flags, width, height = header[0], _uint24(header, 4) + 1, _uint24(header, 7) + 1
     canvas = check_size(width, height)
     body = _animation(chunks[1:], canvas, budget) if flags & _ANIMATION_FLAG else _still(chunks[1:], canvas)
     exif = _minimal_exif(chunks)
     flags = flags & _KEPT_FLAGS | (_EXIF_FLAG if exif else 0)
-    return canvas, _written(_EXTENDED, bytes((flags,)), reserved, header[4:10]) + body + exif
+    return canvas, _written(_EXTENDED, bytes((flags,)), _RESERVED, header[4:10]) + body + exif
 
 
 def _still(chunks: list[_Chunk], canvas: _Size) -> list[_Bytes]:
@@ -86,7 +88,8 @@ def _animation(chunks: list[_Chunk], canvas: _Size, budget: PartBudget) -> list[
     parts: list[_Bytes] = []
     for kind, payload in chunks:
         if kind in _KEPT_ANIMATED:
-            parts += _written(kind, *(_frame(payload, canvas, budget) if kind == _FRAME else (payload,)))
+            kept = _frame(payload, canvas, budget) if kind == _FRAME else [payload[:_LOOP_BYTES]]
+            parts += _written(kind, *kept)
     if not any(kind == _FRAME for kind, _ in chunks):
         raise damaged()
     return parts

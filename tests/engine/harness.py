@@ -17,7 +17,7 @@ from engine_grpc.registry import Answers
 from engine_grpc.server import Engine, start_engine
 from engine_grpc.settings import EngineSettings
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, keeping, model_options, state
+from engine_grpc.wiring import deadlines, fallback_options, keeping, listening_credentials, model_options, state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
@@ -33,7 +33,9 @@ class RunningEngine:
 
     def __init__(self, engine: Engine, channel: grpc.aio.Channel) -> None:
         self.stub = chat_pb2_grpc.ChatServiceStub(channel)
+        self.channel = channel
         self.answers = engine.answers
+        self.calls = engine.calls
         self.port = engine.port
         self.stop = engine.stop
         self._health: Any = health_pb2_grpc.HealthStub(channel)
@@ -131,11 +133,13 @@ def engine_settings(**fields: Any) -> EngineSettings:
 async def running_engine(upstream: Upstream, **settings: Any) -> AsyncIterator[RunningEngine]:
     """Runs an engine that asks `upstream`; `settings` are fields of EngineSettings."""
     chosen = engine_settings(openai_base_url=upstream.base_url, **settings)
-    model = OpenAIModel(model_options(chosen, chosen.openai_base_url, chosen.openai_model))
+    primary = model_options(chosen, chosen.openai_base_url, chosen.openai_model)
+    model = OpenAIModel(primary, fallback_options(chosen))
     answers = Answers(keeping(chosen))
     async with aclosing(model), state(chosen) as kept:
         tutor = Tutor(model, answers, kept.sessions, deadlines(chosen), kept.shared)
-        engine = await start_engine(tutor, answers, "127.0.0.1", 0)
+        known: dict[str, Any] = {"credentials": listening_credentials(chosen), "tokens": chosen.service_tokens}
+        engine = await start_engine(tutor, answers, "127.0.0.1", 0, **known)
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{engine.port}") as channel:
                 yield RunningEngine(engine, channel)

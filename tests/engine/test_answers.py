@@ -130,3 +130,23 @@ async def test_answer_over_the_limit_is_refused_until_another_ends() -> None:
     await pieces(first)
     await answers.close()  # waits until the writer is gone
     await pieces(answers.start(started(), write))
+
+
+async def fail() -> None:
+    raise EngineError(Reason.UPSTREAM_TRUNCATED) from ValueError()
+
+
+async def test_kept_failure_keeps_nothing_of_what_it_came_through() -> None:
+    answer = Answer(started())
+    with pytest.raises(EngineError) as failed:
+        await fail()
+    answer.end(failed.value)
+    raised = []
+    for _ in range(2):
+        with pytest.raises(EngineError) as caught:
+            await pieces(answer)
+        raised.append(caught.value)
+    assert isinstance(answer.ending, EngineError)
+    assert answer.ending.__traceback__ is None
+    assert answer.ending.__context__ is None
+    assert raised[0] is not raised[1]

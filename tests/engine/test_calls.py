@@ -15,8 +15,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from studyai.v1 import chat_pb2
 
+from engine_grpc import openai_upstream
 from engine_grpc.model import Prompt
-from engine_grpc.openai_model import OpenAIModel
 from engine_grpc.wiring import model_options
 from tests import upstream as up
 from tests.engine.harness import (
@@ -276,9 +276,9 @@ async def test_identifier_is_a_keyed_hash_and_anonymous_has_none(upstream: Upstr
     settings = engine_settings(openai_base_url=upstream.base_url)
     options = model_options(settings, upstream.base_url, "m")
     keyed = {name: getattr(options, name) for name in options.__slots__} | {"safety_identifier_key": b"k"}
-    model = OpenAIModel(type(options)(**keyed))
-    bodies = [model.body_options(student) for student in ("anna-1", "anna-1", "ben-2", "anonymous")]
-    await model.aclose()
+    asked = openai_upstream.Upstream(type(options)(**keyed), "primary", 1)
+    bodies = [asked.body_options(student) for student in ("anna-1", "anna-1", "ben-2", "anonymous")]
+    await asked.aclose()
     identifiers = [body.get("safety_identifier") for body in bodies]
     assert identifiers[0] == hmac.new(b"k", b"anna-1", hashlib.sha256).hexdigest()
     assert identifiers[0] == identifiers[1] != identifiers[2]

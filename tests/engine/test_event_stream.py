@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ LINES = st.sampled_from(
         b"event: x",
         b"retry: 5",
         b"data: \xc3\xa9",
+        b"\xef\xbb\xbfdata: d",
         b"",
         b"",
     ]
@@ -59,6 +62,17 @@ def test_body_is_read_as_the_standard_says(body: bytes, events: list[bytes]) -> 
     assert decode(body) == events
 
 
+def test_byte_order_mark_counts_at_the_very_start_alone() -> None:
+    marked = b"\xef\xbb\xbfdata: a\n\n"
+    assert decode(*[marked[place : place + 1] for place in range(len(marked))]) == [b"a"]
+    assert decode(b"\n", marked) == decode(b"\n" + marked) == []
+
+
+def test_only_one_line_feed_belongs_to_a_carriage_return() -> None:
+    assert decode(b"data: a\r", b"\n", b"\n") == [b"a"]
+    assert decode(b"data: a\r", b"\n") == decode(b"data: a\r", b"", b"\n") == []
+
+
 def test_event_without_end_is_given_up() -> None:
     piece = b"data: " + b"x" * 994 + b"\n"
     with pytest.raises(EventTooLargeError):
@@ -68,3 +82,14 @@ def test_event_without_end_is_given_up() -> None:
 def test_line_without_end_is_given_up() -> None:
     with pytest.raises(EventTooLargeError):
         decode(b"data: ", *[b"x" * 1000] * (MAX_EVENT_BYTES // 990))
+
+
+def test_event_of_empty_lines_without_end_is_given_up() -> None:
+    with pytest.raises(EventTooLargeError):
+        decode(*[b"data\n" * 1000] * (MAX_EVENT_BYTES // 990))
+
+
+def test_line_that_comes_byte_by_byte_takes_no_longer_than_its_length() -> None:
+    piece, began = b"x", time.perf_counter()
+    decode(b"data: ", *[piece] * 500_000)
+    assert time.perf_counter() - began < 5

@@ -38,7 +38,7 @@ def test_type_and_stored_size_are_told(kind: str) -> None:
 
 
 @every_kind
-def test_pixels_orientation_and_profile_stay(data: bytes) -> None:
+def test_pixels_and_orientation_stay_and_the_profile_goes(data: bytes) -> None:
     assert_same_picture(data, inspect(data).data)
 
 

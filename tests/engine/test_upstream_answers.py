@@ -91,6 +91,15 @@ ENDS_WELL = {
     "usage that makes no sense": Case(
         [OPEN, up.chunk("Hi"), up.finish(), up.raw(b'data: {"choices":[],"usage":{"prompt_tokens":-1}}\n\n')], "Hi"
     ),
+    "usage of booleans": Case(
+        [
+            OPEN,
+            up.chunk("Hi"),
+            up.finish(),
+            up.raw(b'data: {"usage":{"prompt_tokens":true,"completion_tokens":1}}\n\n'),
+        ],
+        "Hi",
+    ),
     "a body until the connection closes": Case(
         [up.stream_headers(chunked=False), up.chunk("Hi"), up.finish(), up.done()], "Hi"
     ),
@@ -99,6 +108,8 @@ ENDS_WELL = {
 ENDS_BADLY = {
     "end without finish reason": Case([*HI], "Hi there", "UPSTREAM_TRUNCATED"),
     "[DONE] without finish reason": Case([*HI, up.done()], "Hi there", "UPSTREAM_TRUNCATED"),
+    "given up by the server": Case([*HI, up.finish("abort"), up.done()], "Hi there", "UPSTREAM_TRUNCATED"),
+    "failed, in a finish reason": Case([*HI, up.finish("error"), up.done()], "Hi there", "UPSTREAM_TRUNCATED"),
     "reset in the middle": Case([*HI, up.reset()], "Hi there", "UPSTREAM_TRUNCATED"),
     "cut in the middle of a chunk": Case(
         [*HI, up.wire(b"1f\r\ndata: {"), up.close()], "Hi there", "UPSTREAM_TRUNCATED"

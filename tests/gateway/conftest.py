@@ -11,9 +11,8 @@ import pytest
 import pytest_asyncio
 
 from sse_gateway.app import create_app
-from sse_gateway.dependencies import Lifecycle
 from sse_gateway.engine import EngineClient
-from sse_gateway.engine_url import engine_targets
+from sse_gateway.lifecycle import Lifecycle
 from sse_gateway.log import LogFormat, configure_logging
 from sse_gateway.server import GatewayServer, server_config
 from sse_gateway.settings import GatewaySettings
@@ -99,7 +98,7 @@ async def running_gateway(
 ) -> AsyncIterator[RunningGateway]:
     given = GatewaySettings(_env_file=None, ai_engine_url=engine_url, port=0, **settings)
     lifecycle = Lifecycle()
-    engine = client or EngineClient(engine_targets(engine_url))
+    engine = client or EngineClient(given.engine_targets, given.engine_access)
     app = create_app(given, engine, lifecycle)
     server = InLoopServer(server_config(app, given), lifecycle, given.drain_seconds, engine.drain)
     serving = asyncio.create_task(server.serve())
@@ -111,6 +110,15 @@ async def running_gateway(
     finally:
         server.should_exit = True
         await serving
+
+
+@asynccontextmanager
+async def gateway_with(engine: FakeEngine, **settings: Any) -> AsyncIterator[RunningGateway]:
+    """A gateway with these settings, found at rest at its end."""
+    async with running_gateway(engine.url, **settings) as running:
+        yield running
+        await running.rest()
+    assert engine.idle
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

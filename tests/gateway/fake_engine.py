@@ -53,6 +53,15 @@ class EngineCall:
         await self._context.write(chat_pb2.ChatImageResponse(**{"sequence": self._sequence, **event}))
         self._sequence += 1
 
+    @property
+    def time_remaining(self) -> float:
+        """Seconds until the caller's deadline."""
+        return float(self._context.time_remaining())
+
+    async def accept(self) -> None:
+        """Says that the request is here, and that there is room for it."""
+        await self._context.send_initial_metadata((("x-request-id", self.metadata["x-request-id"]),))
+
     async def start(self) -> None:
         await self.write(started=STARTED)
 
@@ -111,6 +120,12 @@ class FakeEngine(chat_pb2_grpc.ChatServiceServicer):
     async def CompleteChatImage(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
         return await self._take(request, context)
 
+    async def ResumeAnswer(self, request: Any, context: ServicerContext) -> None:  # type: ignore[override]  # noqa: N802
+        await self._take(request, context)
+
+    async def StopAnswer(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+        return await self._take(request, context)
+
     async def _take(self, request: Any, context: ServicerContext) -> Any:
         call = EngineCall(request, context)
         self._calls.put_nowait(call)
@@ -126,7 +141,7 @@ async def fake_engine(port: int = 0) -> AsyncIterator[FakeEngine]:
             ("grpc.so_reuseport", 0),
         ]
     )
-    engine = FakeEngine(server)  # type: ignore[abstract]  # the other calls answer UNIMPLEMENTED
+    engine = FakeEngine(server)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(engine, server)
     health_pb2_grpc.add_HealthServicer_to_server(engine.health, server)
     await engine.health.set("", health_pb2.HealthCheckResponse.SERVING)

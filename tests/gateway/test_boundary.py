@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest, CompleteChatImageResponse
 
+    from sse_gateway.engine import CallOptions
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -28,12 +30,12 @@ class BrokenEngine(EngineClient):
         super().__init__([])
         self._starts = starts
 
-    async def stream(self, request: ChatImageRequest, request_id: str) -> AsyncGenerator[ChatImageResponse, None]:
+    async def stream(self, request: ChatImageRequest, options: CallOptions) -> AsyncGenerator[ChatImageResponse, None]:
         if self._starts:
             yield ChatImageResponse(started=STARTED)
         raise ValueError(request.question.prompt)
 
-    async def complete(self, request: CompleteChatImageRequest, request_id: str) -> CompleteChatImageResponse:
+    async def complete(self, request: CompleteChatImageRequest, options: CallOptions) -> CompleteChatImageResponse:
         raise ValueError(request.question.prompt)
 
 

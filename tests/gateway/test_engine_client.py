@@ -6,16 +6,17 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from studyai.v1 import chat_pb2
 
-from sse_gateway.engine import EngineClient
+from sse_gateway.engine import CallOptions, EngineClient
 from sse_gateway.engine_url import engine_targets
 from sse_gateway.errors import ErrorCode, GatewayError
 from tests.gateway.conftest import RunningGateway, running_gateway
-from tests.gateway.fake_engine import FakeEngine, fake_engine
-from tests.gateway.wire import FALLBACK
+from tests.gateway.fake_engine import FakeEngine, failure, fake_engine
+from tests.gateway.wire import FALLBACK, STREAM, connect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -39,6 +40,16 @@ async def first_asked(engines: list[FakeEngine]) -> int:
         other.cancel()
     asked.result().close(ANSWER)
     return waiting.index(asked)
+
+
+async def asked_engine(engines: list[FakeEngine]) -> FakeEngine:
+    """Waits for the engine that gets the question."""
+    async with asyncio.timeout(5):
+        while True:
+            for engine in engines:
+                if not engine.idle:
+                    return engine
+            await asyncio.sleep(0)
 
 
 async def test_several_engines_are_asked_in_turn() -> None:
@@ -84,10 +95,10 @@ async def test_call_after_the_draining_is_refused() -> None:
     async with fake_engine() as engine, EngineClient(engine_targets(engine.url)) as client:
         client.drain()
         with pytest.raises(GatewayError) as refused:
-            await anext(client.stream(chat_pb2.ChatImageRequest(), "req-1"))
+            await anext(client.stream(chat_pb2.ChatImageRequest(), CallOptions("req-1")))
         assert refused.value.code is ErrorCode.DRAINING
         with pytest.raises(GatewayError):
-            await client.complete(chat_pb2.CompleteChatImageRequest(), "req-2")
+            await client.complete(chat_pb2.CompleteChatImageRequest(), CallOptions("req-2"))
 
 
 async def test_all_addresses_of_a_name_are_one_engine_to_ask() -> None:
@@ -101,7 +112,7 @@ async def test_open_stream_does_not_keep_its_picture() -> None:
     request = chat_pb2.ChatImageRequest(question=chat_pb2.ImageQuestion(image=bytes(1024)))
     before = sys.getrefcount(request)
     async with fake_engine() as engine, EngineClient(engine_targets(engine.url)) as client:
-        messages = client.stream(request, "req-6")
+        messages = client.stream(request, CallOptions("req-6"))
         reading = asyncio.ensure_future(anext(messages))
         call = await engine.next_call()
         await call.start()
@@ -109,3 +120,97 @@ async def test_open_stream_does_not_keep_its_picture() -> None:
         assert call.request == request
         assert sys.getrefcount(request) == before
         await messages.aclose()
+
+
+@pytest.mark.parametrize("reason", ["OVERLOADED", "DRAINING", "ENGINE_UNAVAILABLE"])
+@pytest.mark.parametrize("path", [STREAM, FALLBACK])
+async def test_question_that_one_engine_refuses_is_answered_by_another(path: str, reason: str) -> None:
+    async with fake_engine() as first, fake_engine() as second, running_gateway(f"{first.url},{second.url}") as gateway:
+        await gateway.until_ready()
+        async with gateway.post(path) as client:
+            refusing = await asked_engine([first, second])
+            (await refusing.next_call()).fail(failure(grpc.StatusCode.UNAVAILABLE, reason))
+            call = await (second if refusing is first else first).next_call()
+            assert call.request.question.prompt == "What is this?"
+            await (call.start() if path == STREAM else call.accept())
+            call.fail(failure(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_TRUNCATED"))
+            await client.read_head()
+            assert b"UPSTREAM_TRUNCATED" in await client.read_body()
+
+
+@pytest.mark.parametrize("reason", ["UPSTREAM_REJECTED", "INVALID_REQUEST", "INTERNAL"])
+async def test_failure_that_every_engine_would_have_is_told_at_once(reason: str) -> None:
+    async with fake_engine() as first, fake_engine() as second, running_gateway(f"{first.url},{second.url}") as gateway:
+        await gateway.until_ready()
+        async with gateway.post(STREAM) as client:
+            refusing = await asked_engine([first, second])
+            (await refusing.next_call()).fail(failure(grpc.StatusCode.UNKNOWN, reason))
+            await client.read_head()
+            assert (await client.read_json())["code"] == reason
+        assert first.idle
+        assert second.idle
+
+
+@pytest.mark.parametrize("path", [STREAM, FALLBACK])
+async def test_question_that_was_accepted_is_not_asked_again(path: str) -> None:
+    async with fake_engine() as first, fake_engine() as second, running_gateway(f"{first.url},{second.url}") as gateway:
+        await gateway.until_ready()
+        async with gateway.post(path) as client:
+            engine = await asked_engine([first, second])
+            call = await engine.next_call()
+            await (call.start() if path == STREAM else call.accept())
+            await engine.die()
+            await client.read_head()
+            assert b"ENGINE_UNAVAILABLE" in await client.read_body()
+        assert first.idle
+        assert second.idle
+
+
+async def test_question_is_refused_unread_while_every_engine_says_that_it_is_full() -> None:
+    async with fake_engine() as engine, running_gateway(engine.url) as gateway:
+        async with gateway.post(FALLBACK) as client:
+            (await engine.next_call()).fail(failure(grpc.StatusCode.UNAVAILABLE, "OVERLOADED"))
+            await client.read_head()
+            assert (client.status, client.headers["retry-after"]) == (503, "1")
+        async with connect(gateway.port) as client:
+            await client.send_head("POST", STREAM, content_length="1000000")
+            await client.read_head()
+            assert (client.status, (await client.read_json())["code"]) == (503, "OVERLOADED")
+        async with gateway.post(STREAM, idempotency_key="may-join") as client:
+            call = await engine.next_call()
+            assert call.metadata["x-may-join"] == "1"
+            await call.start()
+            await client.read_head()
+            assert client.status == 200
+
+
+@pytest.mark.parametrize("path", [STREAM, FALLBACK])
+async def test_clients_time_out_is_the_calls_deadline(path: str) -> None:
+    async with (
+        fake_engine() as engine,
+        running_gateway(engine.url) as gateway,
+        gateway.post(path, x_request_timeout_ms="300") as client,
+    ):
+        call = await engine.next_call()
+        assert 0 < call.time_remaining <= 0.3
+        if path == STREAM:
+            await call.start()
+        await client.read_head()
+        assert b"DEADLINE_EXCEEDED" in await client.read_body()
+        async with asyncio.timeout(5):
+            await call.cancelled.wait()
+
+
+async def test_clients_time_out_runs_while_it_uploads() -> None:
+    async with fake_engine() as engine, running_gateway(engine.url) as gateway, connect(gateway.port) as client:
+        await client.send_head("POST", STREAM, content_length="1000", x_request_timeout_ms="100")
+        await client.read_head()
+        assert (client.status, (await client.read_json())["code"]) == (504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "soon", "1.5", "99999999999"])
+async def test_time_out_that_is_none_is_refused_by_name(given: str) -> None:
+    async with running_gateway() as gateway, gateway.post(STREAM, x_request_timeout_ms=given) as client:
+        await client.read_head()
+        assert client.status == 400
+        assert "X-Request-Timeout-Ms" in (await client.read_json())["error"]

@@ -78,12 +78,49 @@ async def test_running_answer_may_end_before_the_gateway_does(
         await client.read_head()
         await client.read_event()
         gateway.signal(stop)
-        await gateway.until("Shutting down")
+        await gateway.until("draining")
         await call.text("Whole")
         assert event_data(await client.read_event())["delta"] == "Whole"
         await call.finish()
         assert event_data(await client.read_body())["content"] == "Whole"
         assert await gateway.end() == 0
+
+
+async def test_draining_gateway_says_so_to_who_asks_and_finishes_what_it_has(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    async with gateway_process(tmp_path, AI_ENGINE_URL=engine.url) as gateway, connect(gateway.port) as client:
+        await client.send("POST", STREAM, BODY)
+        call = await engine.next_call()
+        await call.start()
+        await client.read_head()
+        await client.read_event()
+        gateway.signal(signal.SIGTERM)
+        await gateway.until("draining")
+        async with connect(gateway.port) as probe:
+            await probe.send("GET", "/readyz")
+            await probe.read_head()
+            assert (probe.status, "draining" in (await probe.read_json())["failed"]) == (503, True)
+        async with connect(gateway.port) as late:
+            await late.send_head("POST", STREAM, content_length="3000000")
+            await late.read_head()
+            assert (late.status, late.headers["connection"], late.headers["retry-after"]) == (503, "close", "1")
+            assert (await late.read_json())["code"] == "DRAINING"
+        await call.finish()
+        assert event_data(await client.read_body())["type"] == "end"
+        assert await gateway.end() == 0
+
+
+async def test_signal_has_the_state_logged(tmp_path: Path, engine: FakeEngine) -> None:
+    async with gateway_process(tmp_path, AI_ENGINE_URL=engine.url) as gateway, connect(gateway.port) as client:
+        await client.send("POST", STREAM, BODY)
+        call = await engine.next_call()
+        await call.start()
+        await client.read_head()
+        gateway.signal(signal.SIGUSR1)
+        await gateway.until('"state"')
+        (state,) = [record for record in gateway.records if record["event"] == "state"]
+        assert (state["requests"], state["connections"], state["draining"]) == (1, 1, False)
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -94,7 +131,7 @@ async def test_second_signal_ends_the_gateway_now(tmp_path: Path, engine: FakeEn
         await call.start()
         await client.read_head()
         gateway.signal(stop)
-        await gateway.until("Shutting down")
+        await gateway.until("draining")
         gateway.signal(stop)
         await gateway.end()
         await call.cancelled.wait()

@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from sse_gateway.engine_url import EngineTarget, engine_targets
 from sse_gateway.settings import GatewaySettings, faults
@@ -56,9 +56,29 @@ def test_defaults_are_the_documented_ones(monkeypatch: pytest.MonkeyPatch, tmp_p
         monkeypatch.delenv(name.upper(), raising=False)
     assert GatewaySettings().model_dump() == {
         "ai_engine_url": "http://localhost:5001",
+        "ai_engine_tls_ca_file": None,
+        "ai_engine_tls_cert_file": None,
+        "ai_engine_tls_key_file": None,
+        "ai_engine_tls_server_name": None,
+        "service_token": None,
+        "insecure": False,
+        "auth_jwt_key": None,
+        "auth_jwt_key_file": None,
+        "auth_jwt_jwks": None,
+        "auth_jwt_issuer": None,
+        "auth_jwt_audience": None,
+        "auth_jwt_algorithms": (),
+        "auth_jwt_leeway_seconds": 10,
+        "rate_limit": None,
+        "max_concurrent_answers_per_student": 0,
+        "state_url": SecretStr("memory://"),
+        "cors_allow_origins": None,
         "host": "127.0.0.1",
         "port": 3000,
         "max_payload_bytes": 3_145_728,
+        "header_timeout_seconds": 10,
+        "body_timeout_seconds": 20,
+        "upload_memory_bytes": 67_108_864,
         "heartbeat_seconds": 15,
         "write_stall_timeout_seconds": 30,
         "drain_seconds": 30,

@@ -15,7 +15,15 @@ nobody pays for the rest of the answer.
 
 Request metadata "x-request-id" (optional, 1 to 128 visible ASCII
 characters) names the call in the logs of both sides. The engine makes one up
-when it is absent, and returns it as initial metadata either way.
+when it is absent. It returns it as initial metadata as soon as it has taken
+the request in: a call that fails without that metadata started nothing.
+
+Request metadata "authorization" ("Bearer " and the service token) is required
+where the engine was given one.
+
+An engine that has no room for another answer refuses a question (OVERLOADED)
+before it is sent. Metadata "x-may-join" (of any value) has it look first
+whether the question's `request_id` names an answer that it has.
 """
 
 from google.protobuf import descriptor as _descriptor

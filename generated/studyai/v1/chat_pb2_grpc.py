@@ -66,7 +66,8 @@ class ChatServiceServicer:
 
         Order: exactly one `started`, any number of `text_delta`, exactly one
         `finished`. `started` comes as soon as the request is accepted, before the
-        model is asked. A stream that ends without `finished` has failed: its
+        model is asked; where the engine has a second model to fall back on, as soon
+        as it is known which of them answers. A stream that ends without `finished` has failed: its
         status says how.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

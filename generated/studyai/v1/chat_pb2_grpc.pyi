@@ -15,7 +15,15 @@ nobody pays for the rest of the answer.
 
 Request metadata "x-request-id" (optional, 1 to 128 visible ASCII
 characters) names the call in the logs of both sides. The engine makes one up
-when it is absent, and returns it as initial metadata either way.
+when it is absent. It returns it as initial metadata as soon as it has taken
+the request in: a call that fails without that metadata started nothing.
+
+Request metadata "authorization" ("Bearer " and the service token) is required
+where the engine was given one.
+
+An engine that has no room for another answer refuses a question (OVERLOADED)
+before it is sent. Metadata "x-may-join" (of any value) has it look first
+whether the question's `request_id` names an answer that it has.
 """
 
 from collections import abc as _abc
@@ -53,7 +61,8 @@ class ChatServiceStub:
 
     Order: exactly one `started`, any number of `text_delta`, exactly one
     `finished`. `started` comes as soon as the request is accepted, before the
-    model is asked. A stream that ends without `finished` has failed: its
+    model is asked; where the engine has a second model to fall back on, as soon
+    as it is known which of them answers. A stream that ends without `finished` has failed: its
     status says how.
     """
     CompleteChatImage: _grpc.UnaryUnaryMultiCallable[_chat_pb2.CompleteChatImageRequest, _chat_pb2.CompleteChatImageResponse]
@@ -81,7 +90,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
 
     Order: exactly one `started`, any number of `text_delta`, exactly one
     `finished`. `started` comes as soon as the request is accepted, before the
-    model is asked. A stream that ends without `finished` has failed: its
+    model is asked; where the engine has a second model to fall back on, as soon
+    as it is known which of them answers. A stream that ends without `finished` has failed: its
     status says how.
     """
     CompleteChatImage: _aio.UnaryUnaryMultiCallable[_chat_pb2.CompleteChatImageRequest, _chat_pb2.CompleteChatImageResponse]  # type: ignore[assignment]
@@ -112,7 +122,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Order: exactly one `started`, any number of `text_delta`, exactly one
         `finished`. `started` comes as soon as the request is accepted, before the
-        model is asked. A stream that ends without `finished` has failed: its
+        model is asked; where the engine has a second model to fall back on, as soon
+        as it is known which of them answers. A stream that ends without `finished` has failed: its
         status says how.
         """
 

@@ -1,0 +1,161 @@
+"""Reads one reply of OpenAI's Chat Completions wire into events, from its head to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx2
+
+from engine_grpc.errors import EngineError, Reason
+from engine_grpc.event_stream import EventStreamDecoder, EventTooLargeError
+from engine_grpc.model import Delta, Done
+from engine_grpc.openai_wire import DONE, TextJoiner, parse_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from engine_grpc.model import FinishReason, ModelEvent, Usage
+
+BROKEN_CONNECTION = (httpx2.RequestError, aiohttp.ClientError, OSError)
+_DRAIN_SECONDS = 0.1
+_DRAIN_BYTES = 64 * 1024
+
+
+class Reply:
+    """An answer that a server is writing. Close it after use.
+
+    What one read of the socket brought becomes one delta: no time is lost, and a fast model costs few wake-ups.
+
+    Args:
+        response: Its body is read here.
+        model: Who writes it.
+        usage_grace: Seconds to wait for the usage report after the finish reason.
+    """
+
+    def __init__(self, response: httpx2.Response, model: str, usage_grace: float) -> None:
+        self.model = model
+        self._response = response
+        self._pieces = response.aiter_bytes()
+        self._usage_grace = usage_grace
+        self._answer = _Answer()
+        self._first: ModelEvent | None = None
+        self._ended = False
+
+    async def begin(self) -> None:
+        """Waits for the first event, which `next` then returns.
+
+        Raises:
+            EngineError: As `next`.
+        """
+        self._first = await self._read()
+
+    async def next(self) -> ModelEvent | None:
+        """Returns the next event; None behind the last.
+
+        Raises:
+            EngineError: UPSTREAM_TRUNCATED, UPSTREAM_PROTOCOL, or what the server says in the stream.
+        """
+        first, self._first = self._first, None
+        return first or await self._read()
+
+    async def aclose(self) -> None:
+        """Closes the connection, unless all was read and it can be used again."""
+        await self._pieces.aclose()
+        await self._response.aclose()
+
+    async def _read(self) -> ModelEvent | None:
+        while not self._answer.over:
+            if text := self._answer.feed(await _next(self._pieces)):
+                return Delta(text)
+        if self._ended:
+            await drain(self._pieces)
+            return None
+        if text := await self._late_text():
+            return Delta(text)
+        self._ended = True
+        return self._answer.done()
+
+    async def _late_text(self) -> str:
+        """Reads on for the usage report, once the model has named its finish reason; returns late text, if any."""
+        texts = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._usage_grace):
+                while not self._answer.complete:
+                    texts.append(self._answer.feed(await _next(self._pieces)))
+        if not self._answer.complete:
+            texts.append(self._answer.feed(None))
+        return "".join(texts)
+
+
+async def drain(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Reads a body to its end, if that is near and comes at once, so that the connection can be used again."""
+    size = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while size < _DRAIN_BYTES and (piece := await _next(pieces)) is not None:
+                size += len(piece)
+
+
+async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
+    """The next piece of the body; None when it ended or broke off."""
+    try:
+        return await anext(pieces, None)
+    except BROKEN_CONNECTION:
+        return None
+
+
+class _Answer:
+    """What has been read of one answer."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        """Nothing more is to come: [DONE], the end of the body, or a fault."""
+        self._finish_reason: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._failure: EngineError | None = None
+        self._decoder = EventStreamDecoder()
+        self._joiner = TextJoiner()
+
+    @property
+    def over(self) -> bool:
+        """The model has said its last word, or it never will."""
+        return self.complete or self._finish_reason is not None
+
+    def feed(self, piece: bytes | None) -> str:
+        """Returns the text in a piece of the body; None is its end. A fault waits for `done`: text before it counts."""
+        texts: list[str] = []
+        try:
+            if piece is None:
+                self.complete = True
+            else:
+                for data in self._decoder.feed(piece):
+                    texts.append(self._event(data))  # noqa: PERF401 - what came before a fault must stay
+        except EngineError as error:
+            self._failure, self.complete = error, True
+        except EventTooLargeError:
+            self._failure, self.complete = EngineError(Reason.UPSTREAM_PROTOCOL), True
+        if self.complete:
+            texts.append(self._joiner.flush())
+        return "".join(texts)
+
+    def _event(self, data: bytes) -> str:
+        if self.complete or data.strip() == DONE:
+            self.complete = True
+            return ""
+        chunk = parse_chunk(data)
+        self._finish_reason = chunk.finish_reason or self._finish_reason
+        self._usage = chunk.usage or self._usage
+        return self._joiner.add(chunk.text)
+
+    def done(self) -> Done:
+        """The end.
+
+        Raises:
+            EngineError: There was none: the body was faulty, or broke off.
+        """
+        if self._finish_reason:
+            return Done(self._finish_reason, self._usage)
+        raise self._failure or EngineError(Reason.UPSTREAM_TRUNCATED)

@@ -1,0 +1,250 @@
+"""One server that speaks OpenAI's Chat Completions wire, and how it is spared. The only file that imports `openai`.
+
+The SDK makes the request (addresses, credentials, TLS); the body is built by `openai_wire` and the stream is read by
+`openai_reply`. Everything that may be tried again happens before the first event: the reader has text after it, and a
+second answer would not continue it. So what is returned here has begun, and the request's body is gone by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import random
+import re
+from contextlib import aclosing
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import httpx2
+import openai
+from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
+from openai.types.chat import ChatCompletionChunk
+
+from engine_grpc.errors import EngineError, Reason
+from engine_grpc.openai_reply import BROKEN_CONNECTION, Reply, drain
+from engine_grpc.openai_wire import request_body
+from engine_grpc.resilience import CircuitBreaker, CircuitOpenError, RetryBudget
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from engine_grpc.model import Prompt
+
+OPENAI_URL = "https://api.openai.com/v1"
+CONNECT_TIMEOUT_SECONDS = 10
+_RETRY_DELAY_SECONDS = 0.25
+_JITTER_SECONDS = 0.5
+_TRY_AGAIN = {Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_UNAVAILABLE, Reason.UPSTREAM_TRUNCATED}
+_DEAD = {Reason.UPSTREAM_UNAVAILABLE, Reason.UPSTREAM_TRUNCATED, Reason.UPSTREAM_TIMEOUT}
+"""What speaks of a server that does not work. A refusal of any other kind is an answer."""
+_SLICE_BYTES = 64 * 1024
+_SECONDS = re.compile(r"\d{1,5}(\.\d{1,9})?", re.ASCII)
+
+# Identity: a compressed stream saves nothing between servers, and can be a bomb.
+_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIOptions:
+    """How to ask."""
+
+    model: str
+    api_key: str
+    base_url: str | None = None
+    """None: OpenAI itself."""
+    max_completion_tokens: int = 2000
+    reasoning_effort: str | None = None
+    image_detail: str = "high"
+    safety_identifier_key: bytes | None = None
+    """Keys the hash of student ids; None: none is sent."""
+    usage_grace: float = 2
+    """Seconds to wait for the usage report after the finish reason: the answer is whole, only its price is missing."""
+    max_connections: int = 1000
+
+
+class Upstream:
+    """A model at a server. Close it after use.
+
+    Args:
+        options: How to ask.
+        name: In the log: no host, no model.
+        longest_pause: Seconds. A server that asks for a longer pause gets no second try.
+    """
+
+    def __init__(self, options: OpenAIOptions, name: str, longest_pause: float) -> None:
+        self.model = options.model
+        self._options = options
+        self._longest_pause = longest_pause
+        self._budget = RetryBudget()
+        self._breaker = CircuitBreaker(name, monotonic)
+        # No redirects: a key must not follow one to another host. No read time-out: our deadlines rule.
+        http_client = DefaultAioHttpClient(
+            follow_redirects=False,
+            limits=httpx2.Limits(max_connections=options.max_connections),
+            event_hooks={"response": [_require_stream]},
+        )
+        self._client = AsyncOpenAI(
+            api_key=options.api_key,
+            base_url=options.base_url or OPENAI_URL,
+            max_retries=0,
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
+            http_client=http_client,
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.close()
+
+    async def begin(self, prompt: Prompt, by: float) -> Reply:
+        """Asks, once more where that may help, and returns the answer from its first event on.
+
+        Args:
+            prompt: What to ask.
+            by: The loop's time by which the first event must be there.
+
+        Raises:
+            EngineError: With one of the UPSTREAM reasons.
+        """
+        if self._breaker.closed:
+            self._budget.deposit()
+        try:
+            return await self._attempt(prompt, by)
+        except EngineError as error:
+            if not self._may_try_again(error, by):
+                raise
+            pause = _pause(error)
+        await asyncio.sleep(pause + random.uniform(0, _JITTER_SECONDS))  # noqa: S311 - spreads load, hides nothing
+        return await self._attempt(prompt, by)
+
+    def body_options(self, student_id: str) -> dict[str, object]:
+        """Returns the request's fields beside the messages."""
+        options: dict[str, object] = {
+            "model": self.model,
+            "max_completion_tokens": self._options.max_completion_tokens,
+        }
+        if self._options.reasoning_effort:
+            options["reasoning_effort"] = self._options.reasoning_effort
+        key = self._options.safety_identifier_key
+        # "anonymous" is everybody: an identifier of it would make one student's misuse all students'.
+        if key and student_id != "anonymous":
+            options["safety_identifier"] = hmac.new(key, student_id.encode(), hashlib.sha256).hexdigest()
+        return options
+
+    def _may_try_again(self, error: EngineError, by: float) -> bool:
+        """Whether a second try is worth its price; if so, it is paid."""
+        pause = _pause(error)
+        in_time = asyncio.get_running_loop().time() + pause + _JITTER_SECONDS < by
+        possible = error.reason in _TRY_AGAIN and pause <= self._longest_pause and in_time
+        return possible and self._breaker.closed and self._budget.spend()
+
+    async def _attempt(self, prompt: Prompt, by: float) -> Reply:
+        """Asks once, if the server is asked at all, and notes what that tells about it."""
+        try:
+            with self._breaker.attempt() as attempt:
+                try:
+                    reply = await self._first_event(prompt, by)
+                except EngineError as error:
+                    if error.reason in _DEAD:
+                        self._breaker.failed(attempt)
+                    else:
+                        self._breaker.succeeded()
+                    raise
+                self._breaker.succeeded()
+                return reply
+        except CircuitOpenError as error:
+            raise EngineError(Reason.UPSTREAM_UNAVAILABLE, retry_after=error.retry_after) from None
+
+    async def _first_event(self, prompt: Prompt, by: float) -> Reply:
+        # A deadline of our own: who is only cancelled cannot tell a silent server from a caller that has left.
+        try:
+            async with asyncio.timeout_at(by):
+                reply = Reply(await self._post(prompt), self.model, self._options.usage_grace)
+                try:
+                    await reply.begin()
+                except BaseException:
+                    await reply.aclose()
+                    raise
+                return reply
+        except TimeoutError:
+            raise EngineError(Reason.UPSTREAM_TIMEOUT) from None
+
+    async def _post(self, prompt: Prompt) -> httpx2.Response:
+        body = request_body(prompt, self._options.image_detail, self.body_options(prompt.student_id))
+        try:
+            stream = await self._client.post(
+                "/chat/completions",
+                content=_slices(body),
+                cast_to=ChatCompletionChunk,
+                options={"headers": {**_HEADERS, "Content-Length": str(len(body))}},
+                stream=True,
+                stream_cls=AsyncStream[ChatCompletionChunk],
+            )
+        except (openai.APIConnectionError, *BROKEN_CONNECTION):
+            raise EngineError(Reason.UPSTREAM_UNAVAILABLE) from None
+        response = stream.response
+        # Without the body, which is sent: a response keeps its request for as long as the answer takes.
+        response.request = httpx2.Request(response.request.method, response.request.url)
+        return response
+
+
+class _BrokenError(EngineError):
+    """A server's failure, and the pause in seconds that it asks for, if it does."""
+
+    def __init__(self, pause: float | None) -> None:
+        super().__init__(Reason.UPSTREAM_UNAVAILABLE, retry_after=pause)
+        self.pause = pause or 0.0
+
+
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    """Yields a body in pieces: a large one is sent as fast as it is taken, and other answers have their turn."""
+    for start in range(0, len(body), _SLICE_BYTES):
+        yield body[start : start + _SLICE_BYTES]
+
+
+async def _require_stream(response: httpx2.Response) -> None:
+    """Refuses whatever is no stream before its body is read: that may be of any size, and a bomb.
+
+    Raises:
+        EngineError: What the response means to the student.
+    """
+    if response.is_success and _is_stream(response.headers):
+        return
+    async with aclosing(response.aiter_raw()) as pieces:
+        await drain(pieces)
+    raise _refusal(response)
+
+
+def _refusal(response: httpx2.Response) -> EngineError:
+    match response.status_code:
+        case 401 | 403:
+            return EngineError(Reason.UPSTREAM_AUTH)
+        case 429:
+            return EngineError(Reason.UPSTREAM_RATE_LIMITED, retry_after=_retry_after(response.headers))
+        case 408 | 409:
+            return EngineError(Reason.UPSTREAM_UNAVAILABLE)
+        case status if status >= 500:
+            return _BrokenError(_retry_after(response.headers))
+        case status if status >= 400:
+            return EngineError(Reason.UPSTREAM_REJECTED)
+    return EngineError(Reason.UPSTREAM_PROTOCOL)
+
+
+def _is_stream(headers: httpx2.Headers) -> bool:
+    """Not a page, nor a whole JSON reply, nor compressed unasked; a missing media type is let through."""
+    plain = headers.get("content-encoding", "identity") == "identity"
+    return plain and not headers.get("content-type", "").startswith(("text/html", "application/json"))
+
+
+def _retry_after(headers: httpx2.Headers) -> float | None:
+    """Seconds of the Retry-After header (RFC 9110, 10.2.3); its date form is not used by model providers."""
+    value = headers.get("retry-after", "")
+    return float(value) if _SECONDS.fullmatch(value) else None
+
+
+def _pause(error: EngineError) -> float:
+    """Seconds to wait before a second try, at least: what the server asks for, where it does."""
+    if error.reason is Reason.UPSTREAM_RATE_LIMITED and error.retry_after:
+        return error.retry_after
+    return max(error.pause if isinstance(error, _BrokenError) else 0, _RETRY_DELAY_SECONDS)

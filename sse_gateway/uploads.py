@@ -1,0 +1,107 @@
+"""How much of the questions on their way may be in memory at once.
+
+Bytes are counted as they arrive, not as they are announced, so that a client that sends little holds little, however
+much it says is to come. Over the limit uploads wait, unread, so that the network holds them up; one of them at a time
+may still grow, or uploads that are all half there would wait for each other for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sse_gateway.errors import ErrorCode, GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WAIT_SECONDS = 20.0
+"""How long an upload waits for its turn before it is told to come back."""
+
+
+class Upload:
+    """One question's bytes, held until they are let go."""
+
+    def __init__(self, memory: UploadMemory, expected: int) -> None:
+        self._memory = memory
+        self.held = 0
+        self.expected = expected
+
+    @property
+    def missing(self) -> int:
+        """How many bytes are to come, as far as is known."""
+        return self.expected - self.held
+
+    async def grow(self, size: int) -> None:
+        """Takes so many bytes more, when there is room.
+
+        Raises:
+            GatewayError: OVERLOADED, there was none for long.
+        """
+        await self._memory.take(self, size)
+
+    def release(self) -> None:
+        """Lets all of it go. Once is enough, more does no harm."""
+        self._memory.give_back(self)
+
+
+class UploadMemory:
+    """What all uploads hold together.
+
+    Args:
+        limit: In bytes; exceeded by at most one upload.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._exception: Upload | None = None
+        self._waiting: dict[Upload, asyncio.Future[None]] = {}
+        self.held = 0
+        """Bytes in memory now."""
+
+    @contextmanager
+    def upload(self, expected: int) -> Iterator[Upload]:
+        """An upload of so many bytes, for as long as its request lasts at most."""
+        upload = Upload(self, expected)
+        try:
+            yield upload
+        finally:
+            upload.release()
+
+    async def take(self, upload: Upload, size: int) -> None:
+        """See `Upload.grow`."""
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while not self._has_room(upload, size):
+                    await self._release(upload)
+        except TimeoutError:
+            raise GatewayError(ErrorCode.OVERLOADED) from None
+        self.held += size
+        upload.held += size
+
+    def give_back(self, upload: Upload) -> None:
+        """See `Upload.release`."""
+        self.held -= upload.held
+        upload.held = 0
+        if self._exception is upload:
+            self._exception = None
+        # First who needs least to be complete, and so to let go in turn. Who finds no room waits again.
+        for waiting in sorted(self._waiting, key=lambda other: other.missing):
+            if not self._waiting[waiting].done():
+                self._waiting[waiting].set_result(None)
+        self._waiting.clear()
+
+    def _has_room(self, upload: Upload, size: int) -> bool:
+        if self.held + size <= self._limit:
+            return True
+        self._exception = self._exception or upload
+        return self._exception is upload
+
+    async def _release(self, upload: Upload) -> None:
+        """Waits until another upload lets go."""
+        self._waiting[upload] = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting[upload]
+        finally:
+            self._waiting.pop(upload, None)
