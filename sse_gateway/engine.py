@@ -207,12 +207,20 @@ class EngineClient:
             raise gateway_error(error) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if self._drained and task and not task.cancelling():
-                raise GatewayError(ErrorCode.DRAINING) from None
-            raise
+            if task and task.cancelling():
+                raise
+            raise GatewayError(self._why_cancelled(call)) from None
         finally:
             self._calls.discard(call)
             call.cancel()
+
+    def _why_cancelled(self, call: grpc.aio.Call) -> ErrorCode:
+        """Returns what it means that a call was cancelled, and not the task that waits for it."""
+        if self._drained:
+            return ErrorCode.DRAINING
+        # gRPC tells a deadline in this way too, where it passes before the request is sent.
+        late = call.time_remaining() == 0
+        return ErrorCode.DEADLINE_EXCEEDED if late else ErrorCode.ENGINE_UNAVAILABLE
 
 
 class _Held:

@@ -214,3 +214,17 @@ async def test_time_out_that_is_none_is_refused_by_name(given: str) -> None:
         await client.read_head()
         assert client.status == 400
         assert "X-Request-Timeout-Ms" in (await client.read_json())["error"]
+
+
+@pytest.mark.parametrize("path", [STREAM, FALLBACK])
+async def test_time_out_that_passes_at_any_moment_is_told_as_one(path: str) -> None:
+    async def ask(gateway: RunningGateway, milliseconds: int) -> str:
+        async with gateway.post(path, x_request_timeout_ms=str(milliseconds)) as client:
+            await client.read_head()
+            return str((await client.read_json())["code"])
+
+    async with fake_engine() as engine, running_gateway(engine.url) as gateway:
+        await gateway.until_ready()
+        for _ in range(10):
+            told = await asyncio.gather(*(ask(gateway, 1 + milliseconds) for milliseconds in range(20)))
+            assert set(told) == {"DEADLINE_EXCEEDED"}
