@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import asyncio
+import gc
 import sys
 from contextlib import AsyncExitStack, aclosing
 
@@ -67,6 +68,9 @@ async def run(settings: EngineSettings) -> None:
         engine = await start_engine(
             tutor, answers, host, settings.engine_port, credentials=credentials, tokens=settings.service_tokens
         )
+        # What is there now stays to the end. Every full collection looked through it for 40 ms; all streams waited.
+        gc.collect()
+        gc.freeze()
         log.info("engine listens", host=host, port=engine.port, tls=bool(credentials), model=name)
         await run_until_signal(engine, settings.drain_seconds)
         log.info("engine stopped")
