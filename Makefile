@@ -36,7 +36,7 @@ types: $(VENV)/dev.stamp ## Check the types
 pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (half an hour)
+soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (15 minutes)
 	SOAK_CUTS=1000 SOAK_ANSWERS=2000 SOAK_DISCONNECTS=5000 SOAK_STREAMS=100000 SOAK_RESTARTS=20 \
 	SOAK_RESTART_STREAMS=200 SOAK_SLOTS=20 SOAK_OVERLOAD_SECONDS=5 $(BIN)/python -m pytest tests/soak -s --timeout 3600
 

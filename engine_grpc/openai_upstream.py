@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import random
 import re
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -159,13 +159,11 @@ class Upstream:
     async def _first_event(self, prompt: Prompt, by: float) -> Reply:
         # A deadline of our own: who is only cancelled cannot tell a silent server from a caller that has left.
         try:
-            async with asyncio.timeout_at(by):
+            async with asyncio.timeout_at(by), AsyncExitStack() as unbegun:
                 reply = Reply(await self._post(prompt), self.model, self._options.usage_grace)
-                try:
-                    await reply.begin()
-                except BaseException:
-                    await reply.aclose()
-                    raise
+                unbegun.push_async_callback(reply.aclose)
+                await reply.begin()
+                unbegun.pop_all()
                 return reply
         except TimeoutError:
             raise EngineError(Reason.UPSTREAM_TIMEOUT) from None

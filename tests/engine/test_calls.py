@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from studyai.v1 import chat_pb2
 
@@ -328,8 +329,11 @@ async def test_answers_in_time_are_finished_by_a_stopping_engine(upstream: Upstr
     async with running_engine(upstream) as engine:
         messages = aiter(engine.stub.ChatImage(request()))
         assert [(await anext(messages)).sequence, (await anext(messages)).sequence] == [0, 1]
+        health: Any = health_pb2_grpc.HealthStub(engine.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
         stopping = asyncio.ensure_future(engine.stop(grace=5))
-        await asyncio.sleep(0)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         more.set()
         streamed = await read(messages)
         await stopping
