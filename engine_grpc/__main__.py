@@ -8,12 +8,12 @@ import os
 # reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-import asyncio
 import gc
 import sys
 from contextlib import AsyncExitStack, aclosing
 
 import structlog
+import uvloop
 from pydantic import ValidationError
 
 from engine_grpc.embedded import MODEL_NAME, LocalModelError, local_model
@@ -39,7 +39,7 @@ def main() -> None:
     if settings.log_prompts:
         log_words()
     try:
-        asyncio.run(run(settings))
+        uvloop.run(run(settings))
     except (LocalModelError, OSError) as error:
         log.error("cannot start", why=str(error))  # noqa: TRY400 - says what is wrong; a traceback would bury it
         sys.exit(1)

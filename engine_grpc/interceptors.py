@@ -85,7 +85,7 @@ class CallBoundary(grpc.aio.ServerInterceptor):
             assert task is not None
             self._calls.add(task)
             try:
-                return await behaviour(lambda: _received(context, request_id, deserialize), context)
+                return await behaviour(Arrival(context, request_id, deserialize), context)
             except EngineError as error:
                 failure = error.alone()
             except asyncio.CancelledError:
@@ -109,18 +109,33 @@ class CallBoundary(grpc.aio.ServerInterceptor):
         return call
 
 
-async def _received(context: ServicerContext, request_id: str, deserialize: Callable[[bytes], Any]) -> Any:
-    """Takes a call's request in, and says so: the metadata is the first that the caller hears."""
-    try:
-        async with asyncio.timeout(_ARRIVAL_SECONDS):
-            # Taken as bytes: what they are not is told by us, in our words.
-            request = await context.read()
-        await context.send_initial_metadata(((REQUEST_ID, request_id),))
-        return deserialize(request if isinstance(request, bytes) else b"")
-    except TimeoutError:
-        raise EngineError(Reason.DEADLINE_EXCEEDED, "The request did not arrive in time.") from None
-    except DecodeError:
-        raise EngineError(Reason.INVALID_REQUEST, "The request is not a message of this method.") from None
+class Arrival:
+    """A call's request on its way in."""
+
+    def __init__(self, context: ServicerContext, request_id: str, deserialize: Callable[[bytes], Any]) -> None:
+        self._context = context
+        self._request_id = request_id
+        self._deserialize = deserialize
+
+    async def request(self) -> Any:
+        """Takes the request in.
+
+        Raises:
+            EngineError: DEADLINE_EXCEEDED or INVALID_REQUEST.
+        """
+        try:
+            async with asyncio.timeout(_ARRIVAL_SECONDS):
+                # Taken as bytes: what they are not is told by us, in our words.
+                request = await self._context.read()
+            return self._deserialize(request if isinstance(request, bytes) else b"")
+        except TimeoutError:
+            raise EngineError(Reason.DEADLINE_EXCEEDED, "The request did not arrive in time.") from None
+        except DecodeError:
+            raise EngineError(Reason.INVALID_REQUEST, "The request is not a message of this method.") from None
+
+    async def accept(self) -> None:
+        """Tells the caller that its request is in hand: the metadata is the first that it hears."""
+        await self._context.send_initial_metadata(((REQUEST_ID, self._request_id),))
 
 
 def request_id_of(context: ServicerContext) -> str:

@@ -68,7 +68,7 @@ class OpenAIModel:
             while event := await reply.next():
                 yield event
         finally:
-            await reply.aclose()
+            reply.close()
 
     async def _begin(self, prompt: Prompt, within: float) -> Reply:
         now = asyncio.get_running_loop().time()

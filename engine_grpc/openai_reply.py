@@ -6,20 +6,15 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import aiohttp
-import httpx2
-
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.event_stream import EventStreamDecoder, EventTooLargeError
 from engine_grpc.model import Delta, Done
 from engine_grpc.openai_wire import DONE, TextJoiner, parse_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from engine_grpc.model import FinishReason, ModelEvent, Usage
+    from engine_grpc.openai_transport import Body
 
-BROKEN_CONNECTION = (httpx2.RequestError, aiohttp.ClientError, OSError)
 _DRAIN_SECONDS = 0.1
 _DRAIN_BYTES = 64 * 1024
 
@@ -30,15 +25,14 @@ class Reply:
     What one read of the socket brought becomes one delta: no time is lost, and a fast model costs few wake-ups.
 
     Args:
-        response: Its body is read here.
+        body: The response's; it is read and closed here.
         model: Who writes it.
         usage_grace: Seconds to wait for the usage report after the finish reason.
     """
 
-    def __init__(self, response: httpx2.Response, model: str, usage_grace: float) -> None:
+    def __init__(self, body: Body, model: str, usage_grace: float) -> None:
         self.model = model
-        self._response = response
-        self._pieces = response.aiter_bytes()
+        self._body = body
         self._usage_grace = usage_grace
         self._answer = _Answer()
         self._first: ModelEvent | None = None
@@ -61,17 +55,16 @@ class Reply:
         first, self._first = self._first, None
         return first or await self._read()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Closes the connection, unless all was read and it can be used again."""
-        await self._pieces.aclose()
-        await self._response.aclose()
+        self._body.close()
 
     async def _read(self) -> ModelEvent | None:
         while not self._answer.over:
-            if text := self._answer.feed(await _next(self._pieces)):
+            if text := self._answer.feed(await self._body.read()):
                 return Delta(text)
         if self._ended:
-            await drain(self._pieces)
+            await drain(self._body)
             return None
         if text := await self._late_text():
             return Delta(text)
@@ -84,27 +77,19 @@ class Reply:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._usage_grace):
                 while not self._answer.complete:
-                    texts.append(self._answer.feed(await _next(self._pieces)))
+                    texts.append(self._answer.feed(await self._body.read()))
         if not self._answer.complete:
-            texts.append(self._answer.feed(None))
+            texts.append(self._answer.feed(b""))
         return "".join(texts)
 
 
-async def drain(pieces: AsyncGenerator[bytes, None]) -> None:
+async def drain(body: Body) -> None:
     """Reads a body to its end, if that is near and comes at once, so that the connection can be used again."""
     size = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while size < _DRAIN_BYTES and (piece := await _next(pieces)) is not None:
+            while size < _DRAIN_BYTES and (piece := await body.read()):
                 size += len(piece)
-
-
-async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
-    """The next piece of the body; None when it ended or broke off."""
-    try:
-        return await anext(pieces, None)
-    except BROKEN_CONNECTION:
-        return None
 
 
 class _Answer:
@@ -124,11 +109,11 @@ class _Answer:
         """The model has said its last word, or it never will."""
         return self.complete or self._finish_reason is not None
 
-    def feed(self, piece: bytes | None) -> str:
-        """Returns the text in a piece of the body; None is its end. A fault waits for `done`: text before it counts."""
+    def feed(self, piece: bytes) -> str:
+        """Returns the text in a piece of the body; nothing is its end. A fault waits for `done`: text before it counts."""
         texts: list[str] = []
         try:
-            if piece is None:
+            if not piece:
                 self.complete = True
             else:
                 for data in self._decoder.feed(piece):

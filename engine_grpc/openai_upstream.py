@@ -1,7 +1,7 @@
-"""One server that speaks OpenAI's Chat Completions wire, and how it is spared. The only file that imports `openai`.
+"""One server that speaks OpenAI's Chat Completions wire, and how it is spared.
 
-The SDK makes the request (addresses, credentials, TLS); the body is built by `openai_wire` and the stream is read by
-`openai_reply`. Everything that may be tried again happens before the first event: the reader has text after it, and a
+Requests are sent by `openai_transport`; their body is built by `openai_wire` and the stream is read by `openai_reply`.
+Everything that may be tried again happens before the first event: the reader has text after it, and a
 second answer would not continue it. So what is returned here has begun, and the request's body is gone by then.
 """
 
@@ -12,38 +12,34 @@ import hashlib
 import hmac
 import random
 import re
-from contextlib import AsyncExitStack, aclosing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import httpx2
-import openai
-from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
-from openai.types.chat import ChatCompletionChunk
+from openai import AsyncOpenAI
 
 from engine_grpc.errors import EngineError, Reason
-from engine_grpc.openai_reply import BROKEN_CONNECTION, Reply, drain
+from engine_grpc.openai_reply import Reply, drain
+from engine_grpc.openai_transport import BROKEN_CONNECTION, Body, Transport
 from engine_grpc.openai_wire import request_body
 from engine_grpc.resilience import CircuitBreaker, CircuitOpenError, RetryBudget
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping
+
+    import aiohttp
 
     from engine_grpc.model import Prompt
 
 OPENAI_URL = "https://api.openai.com/v1"
-CONNECT_TIMEOUT_SECONDS = 10
 _RETRY_DELAY_SECONDS = 0.25
 _JITTER_SECONDS = 0.5
 _TRY_AGAIN = {Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_UNAVAILABLE, Reason.UPSTREAM_TRUNCATED}
 _DEAD = {Reason.UPSTREAM_UNAVAILABLE, Reason.UPSTREAM_TRUNCATED, Reason.UPSTREAM_TIMEOUT}
 """What speaks of a server that does not work. A refusal of any other kind is an answer."""
-_SLICE_BYTES = 64 * 1024
 _SECONDS = re.compile(r"\d{1,5}(\.\d{1,9})?", re.ASCII)
-
-# Identity: a compressed stream saves nothing between servers, and can be a bomb.
-_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,23 +75,12 @@ class Upstream:
         self._longest_pause = longest_pause
         self._budget = RetryBudget()
         self._breaker = CircuitBreaker(name, monotonic)
-        # No redirects: a key must not follow one to another host. No read time-out: our deadlines rule.
-        http_client = DefaultAioHttpClient(
-            follow_redirects=False,
-            limits=httpx2.Limits(max_connections=options.max_connections),
-            event_hooks={"response": [_require_stream]},
-        )
-        self._client = AsyncOpenAI(
-            api_key=options.api_key,
-            base_url=options.base_url or OPENAI_URL,
-            max_retries=0,
-            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
-            http_client=http_client,
-        )
+        client = AsyncOpenAI(api_key=options.api_key, base_url=options.base_url or OPENAI_URL)
+        self._transport = Transport(client, options.max_connections)
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._client.close()
+        await self._transport.aclose()
 
     async def begin(self, prompt: Prompt, by: float) -> Reply:
         """Asks, once more where that may help, and returns the answer from its first event on.
@@ -159,32 +144,29 @@ class Upstream:
     async def _first_event(self, prompt: Prompt, by: float) -> Reply:
         # A deadline of our own: who is only cancelled cannot tell a silent server from a caller that has left.
         try:
-            async with asyncio.timeout_at(by), AsyncExitStack() as unbegun:
-                reply = Reply(await self._post(prompt), self.model, self._options.usage_grace)
-                unbegun.push_async_callback(reply.aclose)
-                await reply.begin()
-                unbegun.pop_all()
-                return reply
+            async with asyncio.timeout_at(by):
+                with ExitStack() as unbegun:
+                    reply = Reply(await self._post(prompt), self.model, self._options.usage_grace)
+                    unbegun.callback(reply.close)
+                    await reply.begin()
+                    unbegun.pop_all()
+                    return reply
         except TimeoutError:
             raise EngineError(Reason.UPSTREAM_TIMEOUT) from None
 
-    async def _post(self, prompt: Prompt) -> httpx2.Response:
-        body = request_body(prompt, self._options.image_detail, self.body_options(prompt.student_id))
+    async def _post(self, prompt: Prompt) -> Body:
+        content = request_body(prompt, self._options.image_detail, self.body_options(prompt.student_id))
         try:
-            stream = await self._client.post(
-                "/chat/completions",
-                content=_slices(body),
-                cast_to=ChatCompletionChunk,
-                options={"headers": {**_HEADERS, "Content-Length": str(len(body))}},
-                stream=True,
-                stream_cls=AsyncStream[ChatCompletionChunk],
-            )
-        except (openai.APIConnectionError, *BROKEN_CONNECTION):
+            response = await self._transport.post(content)
+        except BROKEN_CONNECTION:
             raise EngineError(Reason.UPSTREAM_UNAVAILABLE) from None
-        response = stream.response
-        # Without the body, which is sent: a response keeps its request for as long as the answer takes.
-        response.request = httpx2.Request(response.request.method, response.request.url)
-        return response
+        body = Body(response)
+        if response.status == HTTPStatus.OK and _is_stream(response.headers):
+            return body
+        # Not read but for a little: it may be of any size, and a bomb.
+        with closing(body):
+            await drain(body)
+        raise _refusal(response)
 
 
 class _BrokenError(EngineError):
@@ -195,27 +177,8 @@ class _BrokenError(EngineError):
         self.pause = pause or 0.0
 
 
-async def _slices(body: bytes) -> AsyncIterator[bytes]:
-    """Yields a body in pieces: a large one is sent as fast as it is taken, and other answers have their turn."""
-    for start in range(0, len(body), _SLICE_BYTES):
-        yield body[start : start + _SLICE_BYTES]
-
-
-async def _require_stream(response: httpx2.Response) -> None:
-    """Refuses whatever is no stream before its body is read: that may be of any size, and a bomb.
-
-    Raises:
-        EngineError: What the response means to the student.
-    """
-    if response.is_success and _is_stream(response.headers):
-        return
-    async with aclosing(response.aiter_raw()) as pieces:
-        await drain(pieces)
-    raise _refusal(response)
-
-
-def _refusal(response: httpx2.Response) -> EngineError:
-    match response.status_code:
+def _refusal(response: aiohttp.ClientResponse) -> EngineError:
+    match response.status:
         case 401 | 403:
             return EngineError(Reason.UPSTREAM_AUTH)
         case 429:
@@ -229,13 +192,13 @@ def _refusal(response: httpx2.Response) -> EngineError:
     return EngineError(Reason.UPSTREAM_PROTOCOL)
 
 
-def _is_stream(headers: httpx2.Headers) -> bool:
+def _is_stream(headers: Mapping[str, str]) -> bool:
     """Not a page, nor a whole JSON reply, nor compressed unasked; a missing media type is let through."""
     plain = headers.get("content-encoding", "identity") == "identity"
     return plain and not headers.get("content-type", "").startswith(("text/html", "application/json"))
 
 
-def _retry_after(headers: httpx2.Headers) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of the Retry-After header (RFC 9110, 10.2.3); its date form is not used by model providers."""
     value = headers.get("retry-after", "")
     return float(value) if _SECONDS.fullmatch(value) else None

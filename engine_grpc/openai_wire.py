@@ -7,10 +7,13 @@ completion" and "The chat completion chunk object".
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import pybase64
+from msgspec.structs import astuple
 
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.model import FinishReason, Usage
@@ -19,23 +22,29 @@ if TYPE_CHECKING:
     from engine_grpc.model import Prompt
 
 DONE = b"[DONE]"
+_MAX_COUNT = 2**31
+"""Of tokens: fits the contract's uint32, its sum with another included."""
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_COUNT)]
 _BROKEN_OFF = ("abort", "error")
 """vLLM's and SGLang's word for an answer they gave up, and OpenRouter's."""
 
 
 def request_body(prompt: Prompt, image_detail: str, options: dict[str, object]) -> bytes:
-    """Returns the JSON body that asks for `prompt` as a stream; `options` are added as they are."""
-    picture = prompt.picture
-    url = f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode('ascii')}"
+    """Returns the JSON body that asks for `prompt` as a stream; `options` are added as they are.
+
+    The picture goes in as it is: megabytes of base64, which needs no escaping.
+    """
+    mime, picture = prompt.picture.mime.encode(), pybase64.b64encode(prompt.picture.data)
+    image_url = {"url": msgspec.Raw(b'"data:%b;base64,%b"' % (mime, picture)), "detail": image_detail}
     parts: list[dict[str, object]] = [{"type": "text", "text": text} for text in prompt.texts]
-    parts.append({"type": "image_url", "image_url": {"url": url, "detail": image_detail}})
+    parts.append({"type": "image_url", "image_url": image_url})
     messages: list[dict[str, object]] = [{"role": "system", "content": prompt.system}]
     for turn in prompt.turns:
         messages.append({"role": "user", "content": turn.question})
         messages.append({"role": "assistant", "content": turn.answer})
     messages.append({"role": "user", "content": parts})
     stream = {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps({**options, **stream, "messages": messages}).encode("ascii")
+    return msgspec.json.encode({**options, **stream, "messages": messages})
 
 
 @dataclass(slots=True)
@@ -47,12 +56,55 @@ class Chunk:
     usage: Usage | None = None
 
 
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+
+
+class _Documented(msgspec.Struct, gc=False):
+    """A chunk as OpenAI documents it; an error object is none."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: None = None
+
+
+_decode = msgspec.json.Decoder(_Documented).decode
+
+
 def parse_chunk(data: bytes) -> Chunk:
-    """Returns what an event says.
+    """Returns what an event says: of a documented chunk at once, of any other with patience, at nine times the price.
 
     Raises:
         EngineError: UPSTREAM_PROTOCOL when it cannot be understood; another UPSTREAM reason when it is an error object.
     """
+    try:
+        message = _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _parse_patiently(data)
+    chunk = Chunk()
+    if message.usage:
+        chunk.usage = Usage(*astuple(message.usage))
+    if message.choices:
+        choice = message.choices[0]
+        chunk.finish_reason = _finish_reason(choice.finish_reason)
+        if choice.delta:
+            chunk.text = choice.delta.content or choice.delta.refusal or ""
+    return chunk
+
+
+def _parse_patiently(data: bytes) -> Chunk:
     try:
         # Decoded by hand: json.loads guesses at UTF-16 and tolerates what is not UTF-8.
         message = json.loads(data.decode("utf-8"))
@@ -102,8 +154,8 @@ def _usage(value: Any) -> Usage | None:
 
 
 def _count(value: Any) -> int | None:
-    """`value` if it is a count of tokens that fits the contract's uint32, its sum with another included."""
-    return value if type(value) is int and 0 <= value < 2**31 else None
+    """`value` if it is a count of tokens."""
+    return value if type(value) is int and 0 <= value < _MAX_COUNT else None
 
 
 def _error_reason(error: Any) -> Reason:

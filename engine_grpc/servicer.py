@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -15,11 +14,10 @@ from engine_grpc.question import ANONYMOUS, Question, checked_id, checked_key
 
 if TYPE_CHECKING:
     from engine_grpc.answers import Answer, Finished, Started
+    from engine_grpc.interceptors import Arrival
     from engine_grpc.tutor import Tutor
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
-Request = TypeVar("Request")
-Receive = Callable[[], Awaitable[Request]]
 Response = TypeVar("Response", chat_pb2.ChatImageResponse, chat_pb2.ResumeAnswerResponse)
 
 _MAY_JOIN = "x-may-join"
@@ -35,8 +33,8 @@ _FINISH_REASONS = {
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """The RPCs of protos/studyai/v1/chat.proto.
 
-    Each is given a way to receive its request in place of the request, see `CallBoundary`: it looks first whether there
-    is room for an answer. The streams write to the context instead of yielding: a cancelled generator may be closed
+    Each is given its request's arrival in place of the request, see `CallBoundary`: it looks first whether there is
+    room for an answer. The streams write to the context instead of yielding: a cancelled generator may be closed
     late, a coroutine is not.
     """
 
@@ -44,18 +42,19 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         self._tutor = tutor
 
     async def ChatImage(  # type: ignore[override]  # receives, and writes instead of yielding
-        self, receive: Receive[chat_pb2.ChatImageRequest], context: ServicerContext
+        self, arrival: Arrival, context: ServicerContext
     ) -> None:
         """Streams the answer: a reader that passes on what it reads."""
-        answer = await self._answer(receive, context)
-        await _stream(answer, context, chat_pb2.ChatImageResponse)
+        answer = await self._answer(arrival, context)
+        await _stream(answer, arrival, context, chat_pb2.ChatImageResponse)
 
     async def CompleteChatImage(  # type: ignore[override]  # receives
-        self, receive: Receive[chat_pb2.CompleteChatImageRequest], context: ServicerContext
+        self, arrival: Arrival, context: ServicerContext
     ) -> chat_pb2.CompleteChatImageResponse:
         """Returns the whole answer: a reader that waits for the ending."""
-        answer = await self._answer(receive, context)
+        answer = await self._answer(arrival, context)
         with answer.reader() as reader:
+            await arrival.accept()
             text = "".join([piece.text async for piece in reader])
             _, finished = reader.finished
         return chat_pb2.CompleteChatImageResponse(
@@ -63,37 +62,43 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         )
 
     async def ResumeAnswer(  # type: ignore[override]  # receives, and writes instead of yielding
-        self, receive: Receive[chat_pb2.ResumeAnswerRequest], context: ServicerContext
+        self, arrival: Arrival, context: ServicerContext
     ) -> None:
         """Streams the rest of an answer: a reader that starts later."""
-        request = await receive()
+        request: chat_pb2.ResumeAnswerRequest = await arrival.request()
         student_id = checked_id("student_id", request.student_id) or ANONYMOUS
         after, boundary = request.after_sequence, request.boundary_sequence
         answer = await self._tutor.resume(request.answer_id, student_id, max(after, boundary))
-        await _stream(answer, context, chat_pb2.ResumeAnswerResponse, after, boundary)
+        await _stream(answer, arrival, context, chat_pb2.ResumeAnswerResponse, after, boundary)
 
     async def StopAnswer(  # type: ignore[override]  # receives
-        self, receive: Receive[chat_pb2.StopAnswerRequest], context: ServicerContext
+        self, arrival: Arrival, context: ServicerContext
     ) -> chat_pb2.StopAnswerResponse:
         """Stops an answer for all of its readers."""
-        request = await receive()
+        request: chat_pb2.StopAnswerRequest = await arrival.request()
         await self._tutor.stop(request.answer_id, checked_id("student_id", request.student_id) or ANONYMOUS)
+        await arrival.accept()
         return chat_pb2.StopAnswerResponse()
 
-    async def _answer(
-        self, receive: Receive[chat_pb2.ChatImageRequest | chat_pb2.CompleteChatImageRequest], context: ServicerContext
-    ) -> Answer:
+    async def _answer(self, arrival: Arrival, context: ServicerContext) -> Answer:
         """Returns the answer to a question, of which nothing stays here: an answer takes long, and needs no picture."""
         with self._tutor.room(may_join=_MAY_JOIN in dict(context.invocation_metadata() or ())):
-            request = await receive()
+            request = await arrival.request()
             return await self._tutor.ask(_question(request.question), checked_key(request.request_id))
 
 
 async def _stream(
-    answer: Answer, context: ServicerContext, response: type[Response], after: int = 0, boundary: int = 0
+    answer: Answer,
+    arrival: Arrival,
+    context: ServicerContext,
+    response: type[Response],
+    after: int = 0,
+    boundary: int = 0,
 ) -> None:
     """Writes an answer's events behind the one numbered `after`; from the start, if that is 0."""
     with answer.reader(after, boundary) as reader:
+        # The model is being asked while the caller is told that it is.
+        await arrival.accept()
         if not after:
             await context.write(response(started=_started(await answer.begun())))
         async for piece in reader:

@@ -91,11 +91,12 @@ class Tutor:
             EngineError: INVALID_REQUEST, IMAGE_UNREADABLE, IDEMPOTENCY_KEY_REUSED, OVERLOADED or ENGINE_UNAVAILABLE.
         """
         if not key:
-            return self._start(question, self._started(question), await self._compose(question))
+            return self._start(question, self._started(question), await self._compose(question), b"")
         # One after the other: the first starts the answer, and the others find it.
         async with self._asking.setdefault((question.student_id, key), asyncio.Lock()):
-            joined = self._answers.join(question.student_id, key, question.fingerprint)
-            return joined or await self._ask_first(question, key)
+            fingerprint = question.fingerprint()
+            joined = self._answers.join(question.student_id, key, fingerprint)
+            return joined or await self._ask_first(question, key, fingerprint)
 
     async def resume(self, answer_id: str, student_id: str, after: int) -> Answer:
         """Returns a student's answer, to be read behind the event numbered `after`.
@@ -130,15 +131,15 @@ class Tutor:
         if self._remembering:
             await asyncio.wait(self._remembering, timeout=_LAST_TURNS_SECONDS)
 
-    async def _ask_first(self, question: Question, key: str) -> Answer:
+    async def _ask_first(self, question: Question, key: str, fingerprint: bytes) -> Answer:
         """Starts the answer that a key names, or follows it where another engine has."""
         asked = await self._compose(question)
         started = self._started(question, key)
-        remote = await self._shared.claim(started, question.fingerprint)
+        remote = await self._shared.claim(started, fingerprint)
         if remote:
             return self._follow(remote)
         try:
-            return self._start(question, started, asked)
+            return self._start(question, started, asked, fingerprint)
         except EngineError:
             self._shared.release(started)
             raise
@@ -183,14 +184,14 @@ class Tutor:
             raise EngineError(Reason.INVALID_REQUEST, "A picture is required.", field="question.image")
         return prompt.compose(question, picture, context.turns)
 
-    def _start(self, question: Question, started: Started, asked: Prompt) -> Answer:
+    def _start(self, question: Question, started: Started, asked: Prompt, fingerprint: bytes) -> Answer:
         # The model alone holds the prompt, and with it the picture, and lets go of it when it has been asked.
         events = self._model.stream(asked, min(self._deadlines.first_token, self._deadlines.answer))
-        answer = self._answers.start(started, lambda answer: self._write(answer, events), question.fingerprint)
+        answer = self._answers.start(started, lambda answer: self._write(answer, events), fingerprint)
         # Of the count alone: an answer is kept for minutes, and the picture must not be with it.
         answer.estimate = functools.partial(usage.estimate, usage.prompt_tokens(asked))
         answer.on_read = lambda: self._remember_turn(answer)
-        self._shared.publish(answer, question.fingerprint, lambda: self._stop(answer))
+        self._shared.publish(answer, fingerprint, lambda: self._stop(answer))
         if question.image:
             self._remember(self._sessions.remember_picture(started.student_id, started.session_id, asked.picture))
         return answer
@@ -219,12 +220,16 @@ class Tutor:
     async def _read_model(self, answer: Answer, events: AsyncGenerator[ModelEvent, None]) -> None:
         """Appends the model's text to the answer until it is done. Until it has begun, the deadline is the model's."""
         loop = asyncio.get_running_loop()
-        last = loop.time() + self._deadlines.answer
+        last, stall = loop.time() + self._deadlines.answer, self._deadlines.stall
+        set_to = 0.0
         try:
             async with asyncio.timeout(None) as deadline, aclosing(events):
                 async for event in events:
                     _take(answer, event)
-                    deadline.reschedule(min(last, loop.time() + self._deadlines.stall))
+                    # A timer costs more than a token: it is put off by a little too much, and so for many at once.
+                    if set_to < (due := loop.time() + stall):
+                        set_to = due + stall / 20
+                        deadline.reschedule(min(last, set_to))
         except TimeoutError:
             late = loop.time() >= last
             raise EngineError(Reason.DEADLINE_EXCEEDED if late else Reason.UPSTREAM_TIMEOUT) from None

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 
-from sse_gateway.disconnect import ClientGoneError, ClientStalledError
+from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.record import RequestRecord
+from sse_gateway.watch import Watch
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,13 +77,14 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._stall_seconds = stall_seconds
+        self._loop = asyncio.get_running_loop()
+        self._sending = Watch(stall_seconds, self._cut)
 
     async def run(self, app: ASGIApp) -> None:
         try:
             await app(self._scope, self._receive, self.send)
-        except ClientGoneError as gone:
-            await self._leave(gone)
+        except ClientGoneError:
+            self._record.outcome = self._record.outcome or "client_gone"
         except asyncio.CancelledError:
             self._record.outcome = "cancelled"
             raise
@@ -90,6 +92,7 @@ class _Exchange:
             log.exception("unexpected exception")
             await self._apologise()
         finally:
+            self._sending.stop()
             self._log()
 
     async def send(self, message: Message) -> None:
@@ -98,20 +101,16 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = self._record.request_id
             headers.update(self._record.headers)
-        try:
-            # A server's `send` waits while the client takes nothing.
-            async with asyncio.timeout(self._stall_seconds):
-                await self._send(message)
-        except TimeoutError:
-            raise ClientStalledError from None
+        # A server's `send` waits while the client takes nothing.
+        self._sending.since = self._loop.time()
+        await self._send(message)
+        self._sending.since = None
 
-    async def _leave(self, gone: ClientGoneError) -> None:
-        """Cuts the connection. Closing it politely would wait for the client to take what it does not take."""
-        self._record.outcome = self._record.outcome or gone.outcome
-        abort = self._scope["state"].get("abort")
-        if abort and isinstance(gone, ClientStalledError):
+    def _cut(self) -> None:
+        """Ends the connection. Closing it politely would wait for the client to take what it does not take."""
+        self._record.outcome = self._record.outcome or "client_stalled"
+        if abort := self._scope["state"].get("abort"):
             abort()
-            await self._receive()
 
     async def _apologise(self) -> None:
         response = error_response(GatewayError(ErrorCode.INTERNAL), self._record)

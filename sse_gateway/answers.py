@@ -8,12 +8,13 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from studyai.v1.chat_pb2 import CompleteChatImageResponse, ResumeAnswerRequest, StopAnswerRequest
 
-from sse_gateway.dependencies import AppParts, Asker, Deadline, Parts, Record
+from sse_gateway.dependencies import Asker, Deadline, Parts
 from sse_gateway.disconnect import while_connected
 from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
 from sse_gateway.live import LiveAnswer, event_stream
 from sse_gateway.openapi import ANSWER_RESPONSES, STOP_RESPONSES
+from sse_gateway.record import RequestRecord
 from sse_gateway.schemas import AnswerInProgress, Id
 
 router = APIRouter(prefix="/api/ai/answers", tags=["answers"])
@@ -38,9 +39,7 @@ Accumulate = Annotated[bool, Query(description="`false` leaves `content` out of 
 @router.get("/{answer_id}", summary="Resume, replay or fetch an answer", responses=ANSWER_RESPONSES)
 async def get_answer(
     answer_id: str,
-    parts: AppParts,
     asker: Asker,
-    record: Record,
     request: Request,
     deadline: Deadline,
     student_id: StudentId = "",
@@ -53,6 +52,7 @@ async def get_answer(
     there is nothing after it. Otherwise returns the finished answer in one reply, as the fallback does, or 202 while it
     is being written.
     """
+    parts, record = Parts.of(request), RequestRecord.of(request)
     asked = ResumeAnswerRequest(answer_id=answer_id, student_id=asker.student(student_id))
     options = CallOptions(record.request_id, deadline)
     if "text/event-stream" not in request.headers.get("accept", ""):
@@ -65,15 +65,13 @@ async def get_answer(
 
 
 @router.delete("/{answer_id}", summary="Stop an answer", status_code=204, responses=STOP_RESPONSES)
-async def delete_answer(
-    answer_id: str, parts: AppParts, asker: Asker, record: Record, student_id: StudentId = ""
-) -> None:
+async def delete_answer(answer_id: str, asker: Asker, request: Request, student_id: StudentId = "") -> None:
     """Stops an answer, for all who read it.
 
     Their streams `end` with `finish_reason: "stopped"` and the text so far. Changes nothing when it has ended already.
     """
     asked = StopAnswerRequest(answer_id=answer_id, student_id=asker.student(student_id))
-    await parts.engine.stop(asked, CallOptions(record.request_id))
+    await Parts.of(request).engine.stop(asked, CallOptions(RequestRecord.of(request).request_id))
 
 
 async def _whole(asked: ResumeAnswerRequest, parts: Parts, options: CallOptions) -> JSONResponse:

@@ -5,13 +5,14 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest
 
-from sse_gateway.dependencies import AppParts, Deadline, Record
+from sse_gateway.dependencies import Deadline, Parts
 from sse_gateway.disconnect import while_connected
 from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
 from sse_gateway.live import LiveAnswer, event_stream
 from sse_gateway.openapi import ERROR_RESPONSES, QUESTION, REPLY_RESPONSE, STREAM_RESPONSE
 from sse_gateway.question import Asked
+from sse_gateway.record import RequestRecord
 from sse_gateway.schemas import AnswerReply
 
 router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES)
@@ -19,21 +20,20 @@ router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES)
 FALLBACK_ENDPOINT = "/api/ai/chat-image"
 
 
-async def chat_image_stream(asked: Asked, parts: AppParts, record: Record, deadline: Deadline) -> Response:
+async def chat_image_stream(asked: Asked, deadline: Deadline, request: Request) -> Response:
     """Streams the answer while the model writes it."""
+    parts, record = Parts.of(request), RequestRecord.of(request)
     record.fallback_endpoint = FALLBACK_ENDPOINT
     options = CallOptions(record.request_id, deadline, asked.accepted)
     messages = parts.engine.stream(asked.hand_over(ChatImageRequest), options)
     return event_stream(LiveAnswer(messages, record, AnswerEvents(accumulate=asked.accumulate)), parts.settings)
 
 
-async def chat_image(
-    asked: Asked, parts: AppParts, record: Record, deadline: Deadline, request: Request
-) -> AnswerReply:
+async def chat_image(asked: Asked, deadline: Deadline, request: Request) -> AnswerReply:
     """Returns the whole answer at once: the fallback for clients that cannot read a stream."""
-    options = CallOptions(record.request_id, deadline, asked.accepted)
+    options = CallOptions(RequestRecord.of(request).request_id, deadline, asked.accepted)
     async with while_connected(request.receive):
-        return answer_reply(await parts.engine.complete(asked.hand_over(CompleteChatImageRequest), options))
+        return answer_reply(await Parts.of(request).engine.complete(asked.hand_over(CompleteChatImageRequest), options))
 
 
 _STREAM: dict[str, Any] = {"response_class": Response, "responses": STREAM_RESPONSE, "openapi_extra": QUESTION}

@@ -1,12 +1,13 @@
-"""What the routes ask FastAPI for: the parts of the application, and the request's record.
+"""What the routes need of a request: the parts of the application, and what FastAPI makes of its headers.
 
-All coroutines: FastAPI runs plain functions in a thread.
+As few dependencies as there are headers to document: each costs FastAPI as much as a token costs the rest of us. All
+coroutines: FastAPI runs plain functions in a thread.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import Depends, Header, Request
 
@@ -42,35 +43,29 @@ class Parts:
     """None where no tokens are asked for."""
     limits: StudentLimits
 
-
-async def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
-
-
-async def _record(request: Request) -> RequestRecord:
-    return RequestRecord.of(request)
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Returns those of the application that serves a request."""
+        parts: Self = request.app.state.parts
+        return parts
 
 
-AppParts = Annotated[Parts, Depends(_parts)]
-Record = Annotated[RequestRecord, Depends(_record)]
-
-
-async def _caller(request: Request, parts: AppParts, record: Record) -> Caller:
-    if parts.authenticator is None:
+async def _caller(request: Request) -> Caller:
+    authenticator = Parts.of(request).authenticator
+    if authenticator is None:
         return Caller()
     try:
-        return await parts.authenticator.caller(request.headers.getlist("authorization"))
+        return await authenticator.caller(request.headers.getlist("authorization"))
     except BadTokenError as error:
-        record.headers["WWW-Authenticate"] = error.challenge
+        RequestRecord.of(request).headers["WWW-Authenticate"] = error.challenge
         raise
 
 
 Asker = Annotated[Caller, Depends(_caller)]
 
 
-async def _turn(parts: AppParts, asker: Asker, record: Record) -> AsyncIterator[Turn]:
-    with Turn(parts.limits, record.headers) as turn:
+async def _turn(request: Request, asker: Asker) -> AsyncIterator[Turn]:
+    with Turn(Parts.of(request).limits, RequestRecord.of(request).headers) as turn:
         if asker.student_id is not None:
             # Before the body is read. Without a token only the body says who asks.
             await turn.take(asker.student_id)
@@ -80,11 +75,11 @@ async def _turn(parts: AppParts, asker: Asker, record: Record) -> AsyncIterator[
 AskersTurn = Annotated[Turn, Depends(_turn)]
 
 
-async def _deadline(record: Record, timeout_ms: RequestTimeout = None) -> float | None:
+async def _deadline(request: Request, timeout_ms: RequestTimeout = None) -> float | None:
     """Returns when the client has no more use for an answer, in the loop's time; None, if it did not say."""
     if timeout_ms is None:
         return None
-    return asyncio.get_running_loop().time() + (timeout_ms - record.elapsed_ms) / 1000
+    return asyncio.get_running_loop().time() + (timeout_ms - RequestRecord.of(request).elapsed_ms) / 1000
 
 
 Deadline = Annotated[float | None, Depends(_deadline)]

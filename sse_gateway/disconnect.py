@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 class ClientGoneError(Exception):
     """The client closed the connection before it had its answer."""
 
-    outcome = "client_gone"
-
-
-class ClientStalledError(ClientGoneError):
-    """The client keeps the connection but takes nothing from it."""
-
-    outcome = "client_stalled"
-
 
 @asynccontextmanager
 async def while_connected(receive: Receive) -> AsyncIterator[None]:

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from sse_gateway.dependencies import AppParts
+from sse_gateway.dependencies import Parts
 
 _CHECK_SECONDS = 1.0
 
@@ -34,8 +34,9 @@ async def healthz() -> Health:
     response_model_exclude_unset=True,
     responses={503: {"model": Health, "description": "No; `failed` says why."}},
 )
-async def readyz(parts: AppParts, response: Response) -> Health:
+async def readyz(request: Request, response: Response) -> Health:
     """Tells whether the gateway should be sent questions."""
+    parts = Parts.of(request)
     checks = {"engine": await parts.engine.serving(_CHECK_SECONDS), "draining": not parts.lifecycle.draining}
     failed = [name for name, passed in checks.items() if not passed]
     if not failed:

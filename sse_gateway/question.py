@@ -4,12 +4,12 @@ Read here and not by FastAPI, which keeps the body and what it parsed from it fo
 """
 
 import asyncio
-import binascii
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, TypeVar
 
+import pybase64
 from fastapi import Depends, Header
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest, ImageQuestion
 
 from sse_gateway.auth import Caller
-from sse_gateway.dependencies import AppParts, Asker, AskersTurn, Deadline, Parts
+from sse_gateway.dependencies import Asker, AskersTurn, Deadline, Parts
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, payload_too_large
 from sse_gateway.limits import Turn
@@ -57,7 +57,7 @@ class AskedQuestion:
 
 
 async def read_question(
-    request: Request, parts: AppParts, asker: Asker, turn: AskersTurn, deadline: Deadline, key: IdempotencyKey = None
+    request: Request, asker: Asker, turn: AskersTurn, deadline: Deadline, key: IdempotencyKey = None
 ) -> AsyncIterator[AskedQuestion]:
     """Reads the request's body, if there is a chance that its question is answered.
 
@@ -67,6 +67,7 @@ async def read_question(
         RequestValidationError: The body is not as documented.
         ClientGoneError: The client left while it was sending.
     """
+    parts = Parts.of(request)
     limit = parts.settings.max_payload_bytes
     declared = int(request.headers.get("content-length", 0))
     if declared > limit:
@@ -136,10 +137,14 @@ def _question(asked: QuestionBody) -> ImageQuestion:
 
 
 def _decoded(text: str) -> bytes:
-    """Returns what the base64 stands for; see RFC 4648, section 4."""
+    """Returns what the base64 stands for; see RFC 4648, section 4. White space in it is tolerated, at a price."""
     prefix = _DATA_URL.match(text)
+    encoded = text[prefix.end() if prefix else 0 :]
     try:
-        encoded = text[prefix.end() if prefix else 0 :].encode("ascii").translate(None, _WHITE_SPACE)
-        return binascii.a2b_base64(encoded, strict_mode=True)
+        return pybase64.b64decode(encoded, validate=True)
+    except ValueError:
+        pass
+    try:
+        return pybase64.b64decode(encoded.encode("ascii").translate(None, _WHITE_SPACE), validate=True)
     except ValueError:
         raise GatewayError(ErrorCode.IMAGE_UNREADABLE, "base64_image: This is not standard base64.") from None

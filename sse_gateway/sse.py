@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.responses import Response
 
 from sse_gateway.disconnect import while_connected
+from sse_gateway.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ class EventStreamResponse(Response):
         """
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[bool] = self._loop.create_future()
+        self._silence = Watch(self._heartbeat_seconds, lambda: self._wake(silent=True))
         running = asyncio.create_task(self._source.run(self._wake))
         running.add_done_callback(lambda _: self._wake())
         try:
@@ -83,6 +85,7 @@ class EventStreamResponse(Response):
                 await self._write(send)
             await asyncio.wait({running}, timeout=_LAST_WORDS_SECONDS)
         finally:
+            self._silence.stop()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
@@ -90,24 +93,17 @@ class EventStreamResponse(Response):
         while not self._source.ended:
             frames = await self._frames()
             more = not self._source.ended
+            self._silence.since = self._loop.time()
             await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     async def _frames(self) -> bytes:
         """Waits until there is something to write, and returns all of it."""
         while not (frames := self._source.take()):
-            if await self._silence():
+            self._woken = self._loop.create_future()
+            if await self._woken:
                 return _HEARTBEAT
         return frames
 
-    async def _silence(self) -> bool:
-        """Waits for growth, at most as long as a stream may be silent; tells whether it was that long."""
-        self._woken = self._loop.create_future()
-        timer = self._loop.call_later(self._heartbeat_seconds, self._wake, True)
-        try:
-            return await self._woken
-        finally:
-            timer.cancel()
-
-    def _wake(self, silent: bool = False) -> None:
+    def _wake(self, *, silent: bool = False) -> None:
         if not self._woken.done():
             self._woken.set_result(silent)

@@ -294,7 +294,7 @@ async def test_claim_that_nobody_answers_for_is_dropped_and_its_key_asks_anew(
         asked = question(student_id=STUDENT)
         fingerprint = Question.checked(
             image=asked.image, prompt=asked.prompt, subject="", session_id="", student_id=STUDENT
-        ).fingerprint
+        ).fingerprint()
         keys = (head.claim, log_name(orphan.answer_id))
         values = (orphan.answer_id, fingerprint, head.engine_id, 60_000, codec.encode_start(head), LEASE_PREFIX)
         await store.eval(CLAIM, 2, *keys, *values)

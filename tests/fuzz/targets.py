@@ -51,7 +51,7 @@ def _read(body: bytes, size: int) -> tuple[str, Done | str]:
         if not answer.complete:
             text += answer.feed(body[start : start + size])
     if not answer.complete:
-        text += answer.feed(None)
+        text += answer.feed(b"")
     try:
         return text, answer.done()
     except EngineError as error:

@@ -1,0 +1,1 @@
+"""What a team would take instead of this service."""

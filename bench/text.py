@@ -1,0 +1,28 @@
+"""The answers that every model in the benchmark gives: made-up words, the same in every run, about 3.3 characters a token.
+
+Made up and not taken from a book: repeated sentences would flatter compression.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+
+FIRST = "Answer"
+"""The first token of every answer, and nowhere else: what a client waits for to time the first token."""
+
+
+@functools.cache
+def tokens(count: int) -> tuple[str, ...]:
+    """Returns so many tokens, the shorter answers being the beginnings of the longer ones."""
+    rng = random.Random(20251007)
+    syllables = [c + v + e for c in "bdfgklmnprstv" for v in "aeiou" for e in ("", "n", "r", "st")]
+    weights = [1 / (rank + 10) for rank in range(len(syllables))]  # Zipf's law, more or less
+    rng.shuffle(syllables)
+    words = rng.choices(syllables, weights, k=count - 1)
+    return (FIRST, *(" " + word if rng.random() < 0.6 else word for word in words))
+
+
+def text(count: int) -> str:
+    """Returns the answer of so many tokens."""
+    return "".join(tokens(count))

@@ -1,0 +1,102 @@
+"""How a request gets to an OpenAI-compatible server, and the body of its response back as the socket delivers it.
+
+The SDK knows how such a server is addressed: its base URL, credentials and headers, some of them from variables of the
+environment of its own. They are asked for once. The requests are sent with aiohttp, which the SDK would use as well:
+its own way there, through option models, httpx2 and back, takes a millisecond before each first token, and hands over a
+body by the HTTP chunk. Here a reader takes everything that has come with one wake-up, whatever it was cut into.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import httpx2
+from openai import AsyncOpenAI
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+BROKEN_CONNECTION = (aiohttp.ClientError, OSError)
+"""What reading or sending raises when the connection fails."""
+_CONNECT_TIMEOUT_SECONDS = 10
+_SLICE_BYTES = 64 * 1024
+# Identity: a compressed stream saves nothing between servers, and can be a bomb.
+_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
+
+
+class Body:
+    """A response's body, as it comes. Close it after use."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def read(self) -> bytes:
+        """Returns all that has come, as soon as there is any; nothing at the end, and where the connection broke."""
+        try:
+            return await self._response.content.readany()
+        except BROKEN_CONNECTION:
+            return b""
+
+    def close(self) -> None:
+        """Lets go of the connection: it is used again if all was read, and closed otherwise."""
+        self._response.release()
+
+
+class Transport:
+    """Connections to one server. Follows no redirect, decodes nothing, and waits without end but for connecting.
+
+    Args:
+        client: How the server is addressed. A proxy that the environment names for it is used (HTTPS_PROXY, NO_PROXY).
+        max_connections: How many at once.
+    """
+
+    def __init__(self, client: AsyncOpenAI, max_connections: int) -> None:
+        self._url = f"{client.base_url}chat/completions"
+        given = {**client.default_headers, **client.auth_headers, **_HEADERS}
+        self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
+        self._proxy = _proxy(self._url)
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, content: bytes) -> aiohttp.ClientResponse:
+        """Sends a request and returns its response, of which only the head has come.
+
+        Raises:
+            aiohttp.ClientError: The server cannot be reached, or broke off.
+            OSError: As above.
+        """
+        self._session = self._session or self._open()
+        payload = content if len(content) <= _SLICE_BYTES else _slices(content)
+        headers = {**self._headers, "Content-Length": str(len(content))}
+        return await self._session.post(
+            self._url, data=payload, headers=headers, allow_redirects=False, proxy=self._proxy
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        if self._session:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """Returns a session, which belongs to the loop that it is made in."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=httpx2.create_ssl_context()),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_SECONDS),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+
+async def _slices(content: bytes) -> AsyncIterator[bytes]:
+    """Yields a body in pieces: a large one is sent as fast as it is taken, and other answers have their turn."""
+    for start in range(0, len(content), _SLICE_BYTES):
+        yield content[start : start + _SLICE_BYTES]
+
+
+def _proxy(url: str) -> str | None:
+    """Returns the proxy that the environment names for a server, if it does."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
