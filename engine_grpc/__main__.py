@@ -71,6 +71,8 @@ async def run(settings: EngineSettings) -> None:
         # What is there now stays to the end. Every full collection looked through it for 40 ms; all streams waited.
         gc.collect()
         gc.freeze()
+        # Nor is there much for a full collection to find: cycles are young when they die.
+        gc.set_threshold(700, 10, 100)
         log.info("engine listens", host=host, port=engine.port, tls=bool(credentials), model=name)
         await run_until_signal(engine, settings.drain_seconds)
         log.info("engine stopped")

@@ -37,6 +37,8 @@ def main() -> None:
     # What is there now stays to the end. Every full collection looked through it for 60 ms; all streams waited.
     gc.collect()
     gc.freeze()
+    # Nor is there much for a full collection to find: cycles are young when they die.
+    gc.set_threshold(700, 10, 100)
     try:
         GatewayServer(server_config(app, settings), lifecycle, settings.drain_seconds, engine.drain).run()
     except KeyboardInterrupt:  # Ctrl-C before it listens; after that the signal is the server's

@@ -93,6 +93,7 @@ class _Exchange:
             await self._apologise()
         finally:
             self._sending.stop()
+            self._record.held.close()
             self._log()
 
     async def send(self, message: Message) -> None:

@@ -61,7 +61,7 @@ async def get_answer(
     asked.boundary_sequence = last_event_id or 0
     messages = parts.engine.resume(asked, options)
     events = AnswerEvents(accumulate=accumulate, after=last_event_id)
-    return event_stream(LiveAnswer(messages, record, events), parts.settings)
+    return event_stream(LiveAnswer(messages, record, events), request, parts.settings)
 
 
 @router.delete("/{answer_id}", summary="Stop an answer", status_code=204, responses=STOP_RESPONSES)

@@ -26,7 +26,9 @@ async def chat_image_stream(asked: Asked, deadline: Deadline, request: Request) 
     record.fallback_endpoint = FALLBACK_ENDPOINT
     options = CallOptions(record.request_id, deadline, asked.accepted)
     messages = parts.engine.stream(asked.hand_over(ChatImageRequest), options)
-    return event_stream(LiveAnswer(messages, record, AnswerEvents(accumulate=asked.accumulate)), parts.settings)
+    return event_stream(
+        LiveAnswer(messages, record, AnswerEvents(accumulate=asked.accumulate)), request, parts.settings
+    )
 
 
 async def chat_image(asked: Asked, deadline: Deadline, request: Request) -> AnswerReply:

@@ -1,11 +1,11 @@
 """What the routes need of a request: the parts of the application, and what FastAPI makes of its headers.
 
-As few dependencies as there are headers to document: each costs FastAPI as much as a token costs the rest of us. All
-coroutines: FastAPI runs plain functions in a thread.
+As few dependencies as there are headers to document, and none that yields: each costs as much as a token does, and
+one that yields keeps a stack of generators for as long as the answer streams; what is to be given back at a request's
+end goes to its record. All coroutines: FastAPI runs plain functions in a thread.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -14,7 +14,7 @@ from fastapi import Depends, Header, Request
 from sse_gateway.auth import Authenticator, BadTokenError, Caller
 from sse_gateway.engine import EngineClient
 from sse_gateway.lifecycle import Lifecycle
-from sse_gateway.limits import StudentLimits, Turn
+from sse_gateway.limits import StudentLimits
 from sse_gateway.record import RequestRecord
 from sse_gateway.settings import GatewaySettings
 from sse_gateway.uploads import UploadMemory
@@ -62,17 +62,6 @@ async def _caller(request: Request) -> Caller:
 
 
 Asker = Annotated[Caller, Depends(_caller)]
-
-
-async def _turn(request: Request, asker: Asker) -> AsyncIterator[Turn]:
-    with Turn(Parts.of(request).limits, RequestRecord.of(request).headers) as turn:
-        if asker.student_id is not None:
-            # Before the body is read. Without a token only the body says who asks.
-            await turn.take(asker.student_id)
-        yield turn
-
-
-AskersTurn = Annotated[Turn, Depends(_turn)]
 
 
 async def _deadline(request: Request, timeout_ms: RequestTimeout = None) -> float | None:

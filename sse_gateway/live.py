@@ -11,7 +11,9 @@ from sse_gateway.errors import ErrorCode, GatewayError, error_event
 from sse_gateway.sse import EventStreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from starlette.requests import Request
 
     from sse_gateway.events import AnswerEvents, AnswerMessage
     from sse_gateway.record import RequestRecord
@@ -43,7 +45,7 @@ class LiveAnswer:
         """Whether the last event was taken."""
         return self._events.ended
 
-    async def run(self, grew: Callable[[], None]) -> None:
+    async def run(self, grew: Callable[[], Awaitable[None]]) -> None:
         """Folds the engine's messages into events, to the last one."""
         try:
             await self._fold(grew)
@@ -54,14 +56,14 @@ class LiveAnswer:
             if not self._events.caught_up:
                 raise
             self._fail(error)
-            grew()
+            await grew()
 
-    async def _fold(self, grew: Callable[[], None]) -> None:
+    async def _fold(self, grew: Callable[[], Awaitable[None]]) -> None:
         async with aclosing(self._messages) as messages:
             async for message in messages:
                 self._events.fold(message)
                 if self._events.caught_up and not self._events.nothing_new:
-                    grew()
+                    await grew()
         self._events.check_complete()
         if self._events.nothing_new:
             raise NothingNewError
@@ -75,6 +77,7 @@ class LiveAnswer:
         self._events.fail(error_event(error, self._record, partial=self._events.has_text))
 
 
-def event_stream(answer: LiveAnswer, settings: GatewaySettings) -> EventStreamResponse:
+def event_stream(answer: LiveAnswer, request: Request, settings: GatewaySettings) -> EventStreamResponse:
     """Returns the response that streams an answer's events."""
-    return EventStreamResponse(answer, heartbeat_seconds=settings.heartbeat_seconds)
+    accepted = request.headers.get("accept-encoding", "") if settings.enable_response_compression else ""
+    return EventStreamResponse(answer, heartbeat_seconds=settings.heartbeat_seconds, accept_encoding=accepted)

@@ -68,7 +68,7 @@ class TinyPiecesError(Exception):
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """One connection. Its requests find in their state how to cut it."""
+    """One connection. Its requests find in their state how to cut it, and whether its client takes nothing."""
 
     patience = Patience(10, 20)
     """Set by `with_patience`: uvicorn makes the protocols itself, from a class."""
@@ -81,7 +81,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Takes the connection over; see `asyncio.Protocol`."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "abort": transport.abort}
+        self.app_state = {**self.app_state, "abort": transport.abort, "paused": self._paused}
         transport.set_write_buffer_limits(_UNSENT_BYTES)
         _set_options(transport.get_extra_info("socket"))
         self._serving: RequestResponseCycle | None = None
@@ -91,6 +91,10 @@ class GatewayProtocol(HttpToolsProtocol):
         self._size = 0
         self._begun = self._last = self.loop.time()
         self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.patience.head, self._check)
+
+    def _paused(self) -> bool:
+        """Whether the client takes nothing just now."""
+        return self.flow.write_paused
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go; see `asyncio.Protocol`."""

@@ -5,7 +5,6 @@ Read here and not by FastAPI, which keeps the body and what it parsed from it fo
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, TypeVar
 
@@ -17,10 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest, ImageQuestion
 
 from sse_gateway.auth import Caller
-from sse_gateway.dependencies import Asker, AskersTurn, Deadline, Parts
+from sse_gateway.dependencies import Asker, Deadline, Parts
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, payload_too_large
 from sse_gateway.limits import Turn
+from sse_gateway.record import RequestRecord
 from sse_gateway.schemas import Key, QuestionBody
 from sse_gateway.uploads import Upload
 
@@ -57,8 +57,8 @@ class AskedQuestion:
 
 
 async def read_question(
-    request: Request, asker: Asker, turn: AskersTurn, deadline: Deadline, key: IdempotencyKey = None
-) -> AsyncIterator[AskedQuestion]:
+    request: Request, asker: Asker, deadline: Deadline, key: IdempotencyKey = None
+) -> AskedQuestion:
     """Reads the request's body, if there is a chance that its question is answered.
 
     Raises:
@@ -67,7 +67,11 @@ async def read_question(
         RequestValidationError: The body is not as documented.
         ClientGoneError: The client left while it was sending.
     """
-    parts = Parts.of(request)
+    parts, record = Parts.of(request), RequestRecord.of(request)
+    turn = record.held.enter_context(Turn(parts.limits, record.headers))
+    if asker.student_id is not None:
+        # Before the body is read. Without a token only the body says who asks.
+        await turn.take(asker.student_id)
     limit = parts.settings.max_payload_bytes
     declared = int(request.headers.get("content-length", 0))
     if declared > limit:
@@ -76,11 +80,11 @@ async def read_question(
         raise GatewayError(ErrorCode.INVALID_REQUEST, "Content-Encoding: Send the body as it is, not compressed.")
     if not key:  # With one it may join an answer, which needs no room.
         parts.engine.check_room()
-    with parts.uploads.upload(declared or limit) as upload:
-        # In one breath: what has a name here stays until the request's end.
-        yield AskedQuestion(
-            await _asked_by(asker, turn, await _in_time(request, parts, upload, deadline)), key or "", upload
-        )
+    upload = record.held.enter_context(parts.uploads.upload(declared or limit))
+    # In one breath: what has a name here stays until it has another value.
+    return AskedQuestion(
+        await _asked_by(asker, turn, await _in_time(request, parts, upload, deadline)), key or "", upload
+    )
 
 
 Asked = Annotated[AskedQuestion, Depends(read_question)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ class RequestRecord:
     """Where the same can be asked without a stream; set by the routes that stream."""
     headers: dict[str, str] = field(default_factory=dict)
     """For the response, whatever it turns out to be."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """What is given back when the request is over."""
 
     @classmethod
     def of(cls, request: HTTPConnection) -> RequestRecord:

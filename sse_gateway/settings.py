@@ -38,6 +38,8 @@ class GatewaySettings(CallerSettings, EngineAccessSettings, BaseSettings):
     """An open stream in which nothing happens gets a comment line this often."""
     write_stall_timeout_seconds: Seconds = Field(default=30, examples=["30"])
     """A client that takes nothing for this long is cut off."""
+    enable_response_compression: bool = Field(default=True, examples=["false"])
+    """Whether streams are compressed for clients that ask for it (zstd, br, gzip), each write by itself."""
     drain_seconds: float = Field(default=30, ge=0, le=86_400, allow_inf_nan=False, examples=["30"])
     """How long running answers may go on after SIGTERM or SIGINT."""
 

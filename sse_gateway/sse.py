@@ -1,8 +1,9 @@
 """The one writer of server-sent events, as pure ASGI.
 
-One loop waits for one thing: that something wakes it, which is growth or a silence as long as a heartbeat. Woken, it
-writes everything the client has not seen as one write. So what comes alone leaves alone and at once, a client that is
-slow gets fewer and larger events, and nothing is queued for it. The client's leaving cancels the loop.
+What comes alone leaves alone and at once: whoever brings it writes it, as long as the client takes it. While a client
+does not, what comes is kept with what it has not seen, and leaves as one write when it takes again; so a slow client
+gets fewer and larger events, and nothing is queued for it. A silence as long as a heartbeat is filled with a comment.
+The client's leaving ends it all.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.responses import Response
 
+from sse_gateway.compression import encoder, negotiated
 from sse_gateway.disconnect import while_connected
 from sse_gateway.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import Receive, Scope, Send
+
+    from sse_gateway.compression import Encoder
 
 _HEARTBEAT = b": keep-alive\n\n"
 _HEADERS = [
@@ -34,7 +38,7 @@ _LAST_WORDS_SECONDS = 1.0
 class EventSource(Protocol):
     """Grows by itself while it runs, and keeps what has not been taken."""
 
-    async def run(self, grew: Callable[[], None]) -> None:
+    async def run(self, grew: Callable[[], Awaitable[None]]) -> None:
         """Runs until there is nothing more to come, and calls `grew` whenever there is something to take.
 
         What it raises before that is the response's: an HTTP status. After that it raises nothing: it grows by a last
@@ -52,17 +56,27 @@ class EventSource(Protocol):
 class EventStreamResponse(Response):
     """Runs a source and streams its events; 200 only if there is a first one.
 
+    A server may say in the scope's state, as `paused`, whether a client takes nothing just now. Where it does not,
+    its `send` holds the source up.
+
     Args:
         source: Where the events come from.
         heartbeat_seconds: A stream in which nothing happens gets a comment this often.
+        accept_encoding: The client's header; empty: the stream is not compressed.
     """
 
-    def __init__(self, source: EventSource, *, heartbeat_seconds: float) -> None:
+    def __init__(self, source: EventSource, *, heartbeat_seconds: float, accept_encoding: str = "") -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = list(_HEADERS)
         self._source = source
         self._heartbeat_seconds = heartbeat_seconds
+        self._encoder: Encoder | None = None
+        if coding := negotiated(accept_encoding):
+            self._encoder = encoder(coding)
+            self.raw_headers.append((b"content-encoding", coding.encode()))
+        self._writing = True
+        """Whether somebody is, or the head is still to be written."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams to the end; see the ASGI specification.
@@ -71,10 +85,12 @@ class EventStreamResponse(Response):
             ClientGoneError: The client left.
             Exception: What the source raised before its first event.
         """
+        self._send = send
+        self._paused: Callable[[], bool] = scope.get("state", {}).get("paused", lambda: False)
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[bool] = self._loop.create_future()
         self._silence = Watch(self._heartbeat_seconds, lambda: self._wake(silent=True))
-        running = asyncio.create_task(self._source.run(self._wake))
+        running = asyncio.create_task(self._source.run(self._grew))
         running.add_done_callback(lambda _: self._wake())
         try:
             async with while_connected(receive):
@@ -82,27 +98,43 @@ class EventStreamResponse(Response):
                 if running.done():
                     running.result()
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await self._write(send)
+                await self._write_to_the_end()
             await asyncio.wait({running}, timeout=_LAST_WORDS_SECONDS)
         finally:
             self._silence.stop()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    async def _write(self, send: Send) -> None:
+    async def _write_to_the_end(self) -> None:
+        """Writes what is left to be written: after a pause, in a silence, at the end."""
+        await self._write()
         while not self._source.ended:
-            frames = await self._frames()
-            more = not self._source.ended
-            self._silence.since = self._loop.time()
-            await send({"type": "http.response.body", "body": frames, "more_body": more})
-
-    async def _frames(self) -> bytes:
-        """Waits until there is something to write, and returns all of it."""
-        while not (frames := self._source.take()):
             self._woken = self._loop.create_future()
-            if await self._woken:
-                return _HEARTBEAT
-        return frames
+            silent = await self._woken
+            if not self._writing:
+                await self._write(_HEARTBEAT if silent else b"")
+
+    async def _grew(self) -> None:
+        """Writes what is new, unless the client or another writer is to be waited for."""
+        if self._writing or self._paused():
+            self._wake()
+        else:
+            await self._write()
+
+    async def _write(self, frames: bytes = b"") -> None:
+        """Writes `frames` and everything not taken yet."""
+        self._writing = True
+        while not self._source.ended and (frames := frames or self._source.take()):
+            self._silence.since = self._loop.time()
+            last = self._source.ended
+            if last:
+                # Before the server knows: to whom waits for the client's leaving the response's end looks like it.
+                self._wake()
+            if self._encoder:
+                frames = self._encoder.encode(frames, last=last)
+            await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
+            frames = b""
+        self._writing = False
 
     def _wake(self, *, silent: bool = False) -> None:
         if not self._woken.done():

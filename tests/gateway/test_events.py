@@ -84,8 +84,12 @@ async def test_answer_that_has_ended_does_not_fail_any_more() -> None:
         yield message(2, text_delta=TextDelta(text="more"))
 
     record = RequestRecord("req-8")
+
+    async def grew() -> None:
+        """Nobody writes."""
+
     answer = LiveAnswer(engine(), record, AnswerEvents(accumulate=True))
-    await answer.run(lambda: None)
+    await answer.run(grew)
     assert [event["type"] for event in events_in(answer.take())] == ["start", "end"]
     assert answer.ended
     assert record.outcome is None

@@ -80,6 +80,7 @@ def test_defaults_are_the_documented_ones(monkeypatch: pytest.MonkeyPatch, tmp_p
         "body_timeout_seconds": 20,
         "upload_memory_bytes": 67_108_864,
         "heartbeat_seconds": 15,
+        "enable_response_compression": True,
         "write_stall_timeout_seconds": 30,
         "drain_seconds": 30,
         "log_level": "info",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 STREAM = "/api/ai/chat-image-stream"
 FALLBACK = "/api/ai/chat-image"
@@ -33,6 +33,8 @@ class Connection:
     writer: asyncio.StreamWriter
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    decode: Callable[[bytes], bytes] = bytes
+    """Undoes the content coding of one chunk."""
     _body: bytearray = field(default_factory=bytearray)
 
     async def send(self, method: str, path: str, body: bytes = b"", /, **headers: str) -> None:
@@ -61,7 +63,7 @@ class Connection:
             while b"\n\n" not in self._body:
                 chunk = await self._chunk()
                 assert chunk, f"the stream ended after {bytes(self._body)!r}"
-                self._body += chunk
+                self._body += self.decode(chunk)
         event, _, rest = self._body.partition(b"\n\n")
         self._body = bytearray(rest)
         return bytes(event) + b"\n\n"
@@ -72,7 +74,7 @@ class Connection:
             if "content-length" in self.headers:
                 return await self.reader.readexactly(int(self.headers["content-length"]))
             while chunk := await self._chunk():
-                self._body += chunk
+                self._body += self.decode(chunk)
         return bytes(self._body)
 
     async def read_json(self) -> Any:
