@@ -14,10 +14,11 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
-from openai import AsyncOpenAI
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+
+    from openai import AsyncOpenAI
 
 BROKEN_CONNECTION = (aiohttp.ClientError, OSError)
 """What reading or sending raises when the connection fails."""
@@ -55,8 +56,7 @@ class Transport:
 
     def __init__(self, client: AsyncOpenAI, max_connections: int) -> None:
         self._url = f"{client.base_url}chat/completions"
-        given = {**client.default_headers, **client.auth_headers, **_HEADERS}
-        self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
+        self._headers = {**_told(client.default_headers), **client.auth_headers, **_HEADERS}
         self._proxy = _proxy(self._url)
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
@@ -88,6 +88,15 @@ class Transport:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+
+def _told(headers: Mapping[str, object]) -> dict[str, str]:
+    """Returns the headers that a server has a use for: how the SDK was built and is used is none of them."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if isinstance(value, str) and not name.lower().startswith("x-stainless-")
+    }
 
 
 async def _slices(content: bytes) -> AsyncIterator[bytes]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sse_gateway.lifecycle import Lifecycle
+    from sse_gateway.sse import EventStreamResponse
 
 log = structlog.get_logger(__name__)
 
@@ -79,10 +80,14 @@ class _Exchange:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._sending = Watch(stall_seconds, self._cut)
+        self._stream: EventStreamResponse | None = None
+        scope["state"]["hand_over"] = self._take_over
 
     async def run(self, app: ASGIApp) -> None:
         try:
             await app(self._scope, self._receive, self.send)
+            if self._stream:
+                await self._stream.stream(self._receive, self.send)
         except ClientGoneError:
             self._record.outcome = self._record.outcome or "client_gone"
         except asyncio.CancelledError:
@@ -93,6 +98,8 @@ class _Exchange:
             await self._apologise()
         finally:
             self._sending.stop()
+            if self._stream:
+                await self._stream.aclose()
             self._record.held.close()
             self._log()
 
@@ -106,6 +113,9 @@ class _Exchange:
         self._sending.since = self._loop.time()
         await self._send(message)
         self._sending.since = None
+
+    def _take_over(self, stream: EventStreamResponse) -> None:
+        self._stream = stream
 
     def _cut(self) -> None:
         """Ends the connection. Closing it politely would wait for the client to take what it does not take."""

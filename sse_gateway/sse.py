@@ -56,8 +56,9 @@ class EventSource(Protocol):
 class EventStreamResponse(Response):
     """Runs a source and streams its events; 200 only if there is a first one.
 
-    A server may say in the scope's state, as `paused`, whether a client takes nothing just now. Where it does not,
-    its `send` holds the source up.
+    What is around it in the scope's state may help: `paused` tells whether the client takes nothing just now; without
+    it the server's `send` holds the source up. To `hand_over` goes the response, to be streamed by `stream` when the
+    framework is out of the way: each call in its stack would be kept, and be gone through for each token.
 
     Args:
         source: Where the events come from.
@@ -79,31 +80,55 @@ class EventStreamResponse(Response):
         """Whether somebody is, or the head is still to be written."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Streams to the end; see the ASGI specification.
+        """Waits for the first event, then streams, or hands that over; see the ASGI specification.
 
         Raises:
             ClientGoneError: The client left.
             Exception: What the source raised before its first event.
         """
-        self._send = send
-        self._paused: Callable[[], bool] = scope.get("state", {}).get("paused", lambda: False)
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[bool] = self._loop.create_future()
-        self._silence = Watch(self._heartbeat_seconds, lambda: self._wake(silent=True))
-        running = asyncio.create_task(self._source.run(self._grew))
-        running.add_done_callback(lambda _: self._wake())
+        self._running = asyncio.create_task(self._source.run(self._grew))
+        self._running.add_done_callback(lambda _: self._wake())
+        begun = False
         try:
             async with while_connected(receive):
                 await self._woken
-                if running.done():
-                    running.result()
+            if self._running.done():
+                self._running.result()
+            begun = True
+        finally:
+            if not begun:
+                await self.aclose()
+        state = scope.get("state", {})
+        self._paused: Callable[[], bool] = state.get("paused", lambda: False)
+        hand_over: Callable[[EventStreamResponse], None] | None = state.get("hand_over")
+        if hand_over:
+            hand_over(self)
+        else:
+            await self.stream(receive, send)
+
+    async def stream(self, receive: Receive, send: Send) -> None:
+        """Streams to the end.
+
+        Raises:
+            ClientGoneError: The client left.
+        """
+        self._send = send
+        silence = self._silence = Watch(self._heartbeat_seconds, lambda: self._wake(silent=True))
+        try:
+            async with while_connected(receive):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._write_to_the_end()
-            await asyncio.wait({running}, timeout=_LAST_WORDS_SECONDS)
+            await asyncio.wait({self._running}, timeout=_LAST_WORDS_SECONDS)
         finally:
-            self._silence.stop()
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            silence.stop()
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends the source, if it has not ended."""
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
 
     async def _write_to_the_end(self) -> None:
         """Writes what is left to be written: after a pause, in a silence, at the end."""
