@@ -82,10 +82,11 @@ class _Exchange:
         self._sending = Watch(stall_seconds, self._cut)
         self._stream: EventStreamResponse | None = None
         scope["state"]["hand_over"] = self._take_over
+        self._route: str | None = None
 
     async def run(self, app: ASGIApp) -> None:
         try:
-            await app(self._scope, self._receive, self.send)
+            await self._through(app)
             if self._stream:
                 await self._stream.stream(self._receive, self.send)
         except ClientGoneError:
@@ -100,8 +101,18 @@ class _Exchange:
             self._sending.stop()
             if self._stream:
                 await self._stream.aclose()
-            self._record.held.close()
+            for give_back in self._record.at_end:
+                give_back()
             self._log()
+
+    async def _through(self, app: ASGIApp) -> None:
+        # A copy: what the framework puts into it would be kept for as long as the answer streams.
+        scope = dict(self._scope)
+        try:
+            await app(scope, self._receive, self.send)
+        finally:
+            # The template: a path may hold ids.
+            self._route = getattr(scope.get("route"), "path", None)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -129,13 +140,11 @@ class _Exchange:
             await response(self._scope, self._receive, self.send)
 
     def _log(self) -> None:
-        # The template: a path may hold ids.
-        route = getattr(self._scope.get("route"), "path", None)
         log.log(
-            logging.DEBUG if route in _PROBES else logging.INFO,
+            logging.DEBUG if self._route in _PROBES else logging.INFO,
             "request ended",
             method=self._scope["method"],
-            route=route,
+            route=self._route,
             status=self._record.status,
             outcome=self._record.outcome or "completed",
             duration_ms=self._record.elapsed_ms,

@@ -54,7 +54,8 @@ class _Brotli:
 
     def encode(self, data: bytes, *, last: bool) -> bytes:
         written: bytes = self._stream.process(data)
-        return written + (self._stream.finish() if last else self._stream.flush())
+        rest: bytes = self._stream.finish() if last else self._stream.flush()
+        return written + rest
 
 
 class _Gzip:

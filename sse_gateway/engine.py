@@ -158,7 +158,7 @@ class EngineClient:
             begun = False
             try:
                 with self._told_apart(begin(place)) as call:
-                    async for message in call:
+                    while (message := await call.read()) is not grpc.aio.EOF:
                         if not begun:
                             begun = True
                             accepted()

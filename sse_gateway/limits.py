@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from limits import parse_many
@@ -18,7 +17,7 @@ from sse_gateway.errors import ErrorCode, GatewayError
 from sse_gateway.windows import RedisWindows, Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from limits import RateLimitItem
@@ -69,8 +68,7 @@ class StudentLimits:
         if self._windows:
             await self._windows.aclose()
 
-    @contextmanager
-    def place(self, student: str) -> Iterator[None]:
+    def take_place(self, student: str) -> None:
         """Takes one of a student's places.
 
         Raises:
@@ -79,12 +77,12 @@ class StudentLimits:
         if self._at_once and self._open[student] >= self._at_once:
             raise GatewayError(ErrorCode.RATE_LIMITED, "Too many answers at once for this student.")
         self._open[student] += 1
-        try:
-            yield
-        finally:
-            self._open[student] -= 1
-            if not self._open[student]:
-                del self._open[student]
+
+    def give_place_back(self, student: str) -> None:
+        """Gives one of them back."""
+        self._open[student] -= 1
+        if not self._open[student]:
+            del self._open[student]
 
     async def count(self, student: str, headers: dict[str, str]) -> None:
         """Counts a student's question.
@@ -105,7 +103,7 @@ class StudentLimits:
 
 
 class Turn:
-    """One question's claim on its student's limits. Leaving it gives its place back.
+    """One question's claim on its student's limits. Close it after use.
 
     Args:
         limits: Every student's.
@@ -115,16 +113,14 @@ class Turn:
     def __init__(self, limits: StudentLimits, headers: dict[str, str]) -> None:
         self._limits = limits
         self._headers = headers
-        self._student: str | None = None
-        self._place = ExitStack()
+        self._taken: str | None = None
+        self._placed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._place.close()
+    def close(self) -> None:
+        """Gives the student's place back."""
+        if self._taken is not None and self._placed:
+            self._limits.give_place_back(self._taken)
+            self._placed = False
 
     async def take(self, student_id: str) -> None:
         """Lets the question in, as soon as it is known who asks it; once is enough.
@@ -132,11 +128,12 @@ class Turn:
         Raises:
             GatewayError: RATE_LIMITED.
         """
-        if self._student is not None:
+        if self._taken is not None:
             return
-        self._student = student_id or ANONYMOUS
-        self._place.enter_context(self._limits.place(self._student))
-        await self._limits.count(self._student, self._headers)
+        self._taken = student_id or ANONYMOUS
+        self._limits.take_place(self._taken)
+        self._placed = True
+        await self._limits.count(self._taken, self._headers)
 
 
 def student_limits(settings: GatewaySettings) -> StudentLimits:

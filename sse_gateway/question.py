@@ -68,7 +68,8 @@ async def read_question(
         ClientGoneError: The client left while it was sending.
     """
     parts, record = Parts.of(request), RequestRecord.of(request)
-    turn = record.held.enter_context(Turn(parts.limits, record.headers))
+    turn = Turn(parts.limits, record.headers)
+    record.at_end.append(turn.close)
     if asker.student_id is not None:
         # Before the body is read. Without a token only the body says who asks.
         await turn.take(asker.student_id)
@@ -80,11 +81,10 @@ async def read_question(
         raise GatewayError(ErrorCode.INVALID_REQUEST, "Content-Encoding: Send the body as it is, not compressed.")
     if not key:  # With one it may join an answer, which needs no room.
         parts.engine.check_room()
-    upload = record.held.enter_context(parts.uploads.upload(declared or limit))
-    # In one breath: what has a name here stays until it has another value.
-    return AskedQuestion(
-        await _asked_by(asker, turn, await _in_time(request, parts, upload, deadline)), key or "", upload
-    )
+    upload = Upload(parts.uploads, declared or limit)
+    record.at_end.append(upload.release)
+    body = await _in_time(request, parts, upload, deadline)
+    return AskedQuestion(await _asked_by(asker, turn, body), key or "", upload)
 
 
 Asked = Annotated[AskedQuestion, Depends(read_question)]

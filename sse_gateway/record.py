@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import HTTPConnection
 
 
@@ -25,8 +26,8 @@ class RequestRecord:
     """Where the same can be asked without a stream; set by the routes that stream."""
     headers: dict[str, str] = field(default_factory=dict)
     """For the response, whatever it turns out to be."""
-    held: ExitStack = field(default_factory=ExitStack)
-    """What is given back when the request is over."""
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the request is over: gives back what was taken for it."""
 
     @classmethod
     def of(cls, request: HTTPConnection) -> RequestRecord:

@@ -8,20 +8,20 @@ may still grow, or uploads that are all half there would wait for each other for
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from sse_gateway.errors import ErrorCode, GatewayError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _WAIT_SECONDS = 20.0
 """How long an upload waits for its turn before it is told to come back."""
 
 
 class Upload:
-    """One question's bytes, held until they are let go."""
+    """One question's bytes, held until they are released.
+
+    Args:
+        memory: All uploads'.
+        expected: How many bytes it will have, as far as is known.
+    """
 
     def __init__(self, memory: UploadMemory, expected: int) -> None:
         self._memory = memory
@@ -59,15 +59,6 @@ class UploadMemory:
         self._waiting: dict[Upload, asyncio.Future[None]] = {}
         self.held = 0
         """Bytes in memory now."""
-
-    @contextmanager
-    def upload(self, expected: int) -> Iterator[Upload]:
-        """An upload of so many bytes, for as long as its request lasts at most."""
-        upload = Upload(self, expected)
-        try:
-            yield upload
-        finally:
-            upload.release()
 
     async def take(self, upload: Upload, size: int) -> None:
         """See `Upload.grow`."""

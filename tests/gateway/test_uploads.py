@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sse_gateway import uploads
 from sse_gateway.errors import ErrorCode, GatewayError
-from sse_gateway.uploads import UploadMemory
+from sse_gateway.uploads import Upload, UploadMemory
 from tests.gateway.conftest import running_gateway
 from tests.gateway.fake_engine import fake_engine
 from tests.gateway.wire import STREAM, encoded, question
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def begun(memory: UploadMemory, expected: int) -> Iterator[Upload]:
+    """An upload, released at the end."""
+    upload = Upload(memory, expected)
+    try:
+        yield upload
+    finally:
+        upload.release()
 
 
 async def turn() -> None:
@@ -22,14 +38,14 @@ async def turn() -> None:
 
 async def test_announced_bytes_take_no_room() -> None:
     memory = UploadMemory(10)
-    with memory.upload(10), memory.upload(10) as second:
+    with begun(memory, 10), begun(memory, 10) as second:
         await second.grow(10)
         assert memory.held == 10
 
 
 async def test_upload_over_the_limit_waits_until_another_lets_go() -> None:
     memory = UploadMemory(10)
-    with memory.upload(8) as first, memory.upload(12) as exception, memory.upload(8) as third:
+    with begun(memory, 8) as first, begun(memory, 12) as exception, begun(memory, 8) as third:
         await first.grow(8)
         await exception.grow(12)
         waiting = asyncio.ensure_future(third.grow(8))
@@ -44,7 +60,7 @@ async def test_uploads_that_are_all_half_there_do_not_wait_for_each_other_for_ev
     memory = UploadMemory(10)
 
     async def upload() -> None:
-        with memory.upload(10) as mine:
+        with begun(memory, 10) as mine:
             for _ in range(10):
                 await mine.grow(1)
                 await asyncio.sleep(0)
@@ -60,11 +76,11 @@ async def test_who_needs_least_goes_first() -> None:
     done: list[str] = []
 
     async def finish(name: str, size: int) -> None:
-        with memory.upload(size) as mine:
+        with begun(memory, size) as mine:
             await mine.grow(size)
             done.append(name)
 
-    with memory.upload(20) as exception:
+    with begun(memory, 20) as exception:
         await exception.grow(20)
         tasks = [asyncio.ensure_future(finish(name, size)) for name, size in (("large", 9), ("small", 3))]
         await turn()
@@ -77,17 +93,17 @@ async def test_upload_that_waited_too_long_is_told_overloaded_and_holds_nothing(
 ) -> None:
     monkeypatch.setattr(uploads, "_WAIT_SECONDS", 0.01)
     memory = UploadMemory(10)
-    with memory.upload(10) as first, memory.upload(10) as exception:
+    with begun(memory, 10) as first, begun(memory, 10) as exception:
         await first.grow(10)
         await exception.grow(1)
-        with memory.upload(10) as late, pytest.raises(GatewayError) as told:
+        with begun(memory, 10) as late, pytest.raises(GatewayError) as told:
             await late.grow(1)
         assert (told.value.code, late.held, memory.held) == (ErrorCode.OVERLOADED, 0, 11)
 
 
 async def test_client_that_leaves_while_it_waits_hands_its_turn_on() -> None:
     memory = UploadMemory(10)
-    with memory.upload(11) as exception, memory.upload(5) as gone, memory.upload(6) as third:
+    with begun(memory, 11) as exception, begun(memory, 5) as gone, begun(memory, 6) as third:
         await exception.grow(11)
         leaving = asyncio.ensure_future(gone.grow(5))
         waiting = asyncio.ensure_future(third.grow(6))
