@@ -6,17 +6,22 @@ import asyncio
 import base64
 import json
 import time
+import uuid
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import brotli
 import zstandard
 
 from bench.text import FIRST, text
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 _LAST_CHUNK = b"0\r\n\r\n"
-_DECODE = {
+_NO_KEY = b"0" * 32
+_DECODE: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda body: zlib.decompress(body, 31),
     "br": brotli.decompress,
     "zstd": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body),
@@ -43,12 +48,21 @@ class Asking:
     headers: dict[str, str] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     """More members of the body."""
+    keyed: bool = False
+    """Whether each request has an idempotency key."""
 
-    def request(self) -> bytes:
-        """Returns the request's bytes."""
+    def requests(self) -> Iterator[bytes]:
+        """Yields one request's bytes after the other."""
+        request = self._request()
+        while True:
+            yield request.replace(_NO_KEY, uuid.uuid4().hex.encode()) if self.keyed else request
+
+    def _request(self) -> bytes:
         body = json.dumps(self._openai_body() if self.openai else self._body()).encode()
         head = {"Host": "localhost", "Content-Type": "application/json", "Accept": "text/event-stream"}
         head |= {"Content-Length": str(len(body)), "Connection": "close"} | self.headers
+        if self.keyed:
+            head["Idempotency-Key"] = _NO_KEY.decode()
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
         return f"POST {self.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
@@ -141,7 +155,8 @@ class Client(asyncio.Protocol):
 
 def _joined(chunks: bytes) -> bytes:
     """A chunked body as one (RFC 9112, section 7.1)."""
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while True:
         end = chunks.index(b"\r\n", at)
         size = int(chunks[at:end], 16)
@@ -177,11 +192,11 @@ class Load:
     async def open(self) -> None:
         """Begins all of them and returns when each has its first token, or has none to expect."""
         loop = asyncio.get_running_loop()
-        request, began = self._asking.request(), loop.time()
+        requests, began = self._asking.requests(), loop.time()
         for number in range(self._count):
             await asyncio.sleep(max(0, began + number * self._spread / self._count - loop.time()))
             port = self._asking.ports[number % len(self._asking.ports)]
-            _, client = await loop.create_connection(lambda: Client(request), "127.0.0.1", port)
+            _, client = await loop.create_connection(lambda: Client(next(requests)), "127.0.0.1", port)
             self._clients.append(client)
         await asyncio.wait([client.first for client in self._clients], timeout=self._deadline)
 

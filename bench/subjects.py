@@ -11,18 +11,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from bench.load import Asking
 from bench.processes import cpu_seconds, memory_kib
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _HERE = Path(__file__).parent
 _PEERS = _HERE / "peers"
-_LITELLM = _HERE / "litellm" / "bin" / "litellm"
+_LITELLM = _HERE.parent / ".bench" / "litellm" / "bin" / "litellm"
 _START_SECONDS = 120
 _STREAM = "/api/ai/chat-image-stream"
 _COMPLETIONS = "/v1/chat/completions"
@@ -70,7 +72,7 @@ class Bench:
         self._stack = ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         (self._upstream,) = _free_ports(1)
         self._stack.enter_context(_process([sys.executable, "-m", "bench.upstream", str(self._upstream)]))
         _wait_for(self._upstream)
@@ -79,14 +81,6 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    @contextmanager
-    def subject(self, name: str) -> Iterator[Running]:
-        """Runs the subject of this name."""
-        with {"direct": self.direct, "nginx": self.nginx, "litellm": self.litellm, "two-hop": self.two_hop}.get(
-            name, self.ours
-        )() as running:
-            yield running
 
     @contextmanager
     def direct(self) -> Iterator[Running]:

@@ -1,4 +1,4 @@
-"""The answers that every model in the benchmark gives: made-up words, the same in every run, about 3.3 characters a token.
+"""The answers that the benchmark's model gives: made-up words, the same in every run, some 3.5 characters a token.
 
 Made up and not taken from a book: repeated sentences would flatter compression.
 """

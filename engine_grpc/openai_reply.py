@@ -110,7 +110,7 @@ class _Answer:
         return self.complete or self._finish_reason is not None
 
     def feed(self, piece: bytes) -> str:
-        """Returns the text in a piece of the body; nothing is its end. A fault waits for `done`: earlier text counts."""
+        """Returns the text in a piece of the body; nothing is its end. A fault waits for `done`."""
         texts: list[str] = []
         try:
             if not piece:

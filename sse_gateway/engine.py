@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
 
@@ -162,7 +162,7 @@ class EngineClient:
                         if not begun:
                             begun = True
                             accepted()
-                        yield message
+                        yield cast("Message", message)
             except GatewayError as error:
                 if not self._may_go_on(place, error) or begun or last:
                     raise

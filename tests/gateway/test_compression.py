@@ -13,11 +13,12 @@ import zstandard
 
 from sse_gateway.compression import negotiated
 from tests.gateway.conftest import RunningGateway, gateway_with
-from tests.gateway.fake_engine import FakeEngine
 from tests.gateway.wire import PATIENCE, STREAM, event_data, events_in, question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.gateway.fake_engine import FakeEngine
 
 module_loop = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,7 +15,6 @@ from tests.gateway.conftest import running_gateway
 from tests.gateway.fake_engine import fake_engine
 from tests.gateway.wire import STREAM, encoded, question
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
