@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python -m pip install --quiet 'uv>=0.13'
-compile=(.venv/bin/uv pip compile pyproject.toml --universal --generate-hashes
-  --no-emit-index-url --no-header --quiet --python-version 3.11 --extra local "$@")
+compile=(.venv/bin/uv pip compile pyproject.toml clients/python/pyproject.toml --universal --generate-hashes
+  --no-emit-index-url --no-header --quiet --python-version 3.11 --extra local --extra cli "$@")
 "${compile[@]}" --group pyproject.toml:build --output-file requirements/run.lock
 "${compile[@]}" --group pyproject.toml:build --group pyproject.toml:dev --constraint requirements/run.lock --output-file requirements/dev.lock
