@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
-
 from studyai.v1 import chat_pb2_grpc
+
 from studyai_client import grpc_wire as wire
 from studyai_client.errors import ConnectionLostError
 from studyai_client.options import Deadline

@@ -15,8 +15,8 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
-
 from studyai.v1 import chat_pb2 as pb
+
 from studyai_client.errors import (
     ConnectionFailedError,
     ConnectionLostError,
