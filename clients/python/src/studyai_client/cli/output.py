@@ -152,7 +152,7 @@ class TerminalOutput(Output):
 
     def __init__(self, notes: Console, console: Console, *, quiet: bool) -> None:
         super().__init__(notes, quiet=quiet)
-        self._rendering = MarkdownStream(console)
+        self._rendering = MarkdownStream(console, gap=not quiet)
 
     def __enter__(self) -> Self:
         self._rendering.wait()
@@ -175,7 +175,12 @@ class TerminalOutput(Output):
     def finished(self, event: Finished) -> None:
         """See `Output`."""
         self._rendering.finish()
+        self._part()
         super().finished(event)
+
+    def _part(self) -> None:
+        if not self._quiet:
+            self._notes.print()
 
 
 class JsonOutput(Output):

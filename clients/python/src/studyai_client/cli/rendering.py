@@ -29,17 +29,23 @@ _PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 class MarkdownStream:
     """Shows text that grows.
 
+    Rich's own refreshing is not used: it may come between what is printed and the move of the cursor that was reckoned
+    before, and wipe out lines. Here both hold one lock.
+
     Args:
         console: The terminal.
+        gap: Whether an empty line comes first.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, gap: bool) -> None:
         self._console = console
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._live: Live | None = None
+        self._stop = threading.Event()
+        self._ticker: threading.Thread | None = None
         self._text = ""
         """What is not printed yet."""
-        self._printed = False
+        self._gap = gap
 
     def wait(self) -> None:
         """Shows that something is to come."""
@@ -50,12 +56,16 @@ class MarkdownStream:
         self._run()
         with self._lock:
             self._text += text
-            whole, self._text = _split(self._text) if "\n" in text else ("", self._text)
-        if whole:
-            self._print(whole)
+            if "\n" in text:
+                whole, self._text = _split(self._text)
+                self._print(whole)
 
     def settle(self) -> None:
         """Takes what moves off the screen; it is there again with the next text."""
+        if self._ticker:
+            self._stop.set()
+            self._ticker.join()
+            self._ticker = None
         if self._live:
             self._live.stop()
             self._live = None
@@ -64,32 +74,45 @@ class MarkdownStream:
         """Prints what is left."""
         with self._lock:
             rest, self._text = self._text, ""
-        if rest.strip():
             self._print(rest)
         self.settle()
 
     def _run(self) -> None:
-        if self._live is None:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._moving,
-                refresh_per_second=_PER_SECOND,
-                transient=True,
-                vertical_overflow="visible",
-            )
-            self._live.start()
+        if self._live:
+            return
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._moving,
+            auto_refresh=False,
+            transient=True,
+            vertical_overflow="visible",
+        )
+        self._live.start()
+        self._stop.clear()
+        self._ticker = threading.Thread(target=self._tick, args=(self._live,), daemon=True)
+        self._ticker.start()
+
+    def _tick(self, live: Live) -> None:
+        while not self._stop.wait(1 / _PER_SECOND):
+            with self._lock:
+                live.refresh()
 
     def _print(self, text: str) -> None:
-        self._console.print(_Block(text, gap=self._printed))
-        self._printed = True
+        if not text.strip():
+            return
+        block, self._gap = _Block(text, gap=self._gap), True
+        # In one write: what moves without this block, and the block above it.
+        with self._console:
+            if self._live:
+                self._live.refresh()
+            self._console.print(block)
 
     def _moving(self) -> RenderableType:
-        with self._lock:
-            text, printed = self._text, self._printed
+        text, gap = self._text, self._gap
         if not text.strip():
-            return Padding(Spinner("dots", style="dim"), (int(printed), 0, 0, 0))
+            return Padding(Spinner("dots", style="dim"), (int(gap), 0, 0, 0))
         # One line less than the screen has: the cursor stands below.
-        return _Block(_closed(text), gap=printed, height=self._console.height - 1)
+        return _Block(_closed(text), gap=gap, height=self._console.height - 1)
 
 
 class _Block:
@@ -137,5 +160,5 @@ def _split(text: str) -> tuple[str, str]:
     starts = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map]
     if not starts or starts[-1] == 0:
         return "", text
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[: starts[-1]]), "".join(lines[starts[-1] :])
+    lines = text.split("\n")  # as the parser does, which takes U+2028 and its like for letters
+    return "\n".join(lines[: starts[-1]]) + "\n", "\n".join(lines[starts[-1] :])
