@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from studyai_client import AsyncStudyAI, Backoff, StudyAI
-from tests.end_to_end.conftest import running_service, service
+from tests.end_to_end.conftest import Service, started_service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from studyai_client import Answer, Event
     from tests.end_to_end.conftest import Service
 
-__all__ = ["running_service", "service"]
-
 QUICK = Backoff(first_delay=0.02, longest_delay=1.0, attempts=20)
 """As patient as the default, in less time."""
+
+
+@pytest.fixture(scope="package")
+def running_service() -> Iterator[Service]:
+    with started_service() as started:
+        yield started
+
+
+@pytest.fixture
+def service(running_service: Service) -> Service:
+    """The service, with nothing asked yet."""
+    running_service.upstream.forget()
+    return running_service
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from studyai_client.cli import answering, doctor
+from studyai_client.cli import answering
 from studyai_client.cli import parameters as say
 from studyai_client.cli.connection import Connection
 from studyai_client.cli.output import Style, output_for
@@ -102,6 +102,9 @@ def examine(
     ca_file: say.CaFile = None,
 ) -> None:
     """See the help."""
+    # Here and not above: what the doctor asks with takes longer to load than an answer's first words.
+    from studyai_client.cli import doctor  # noqa: PLC0415
+
     _exit(lambda: doctor.run(url, engine, ca_file))
 
 
@@ -127,6 +130,6 @@ def _exit(work: answering.Work) -> None:
     except OSError as error:
         raise typer.BadParameter(f"{error.filename or 'the picture'}: {error.strerror or error}") from None
     except StudyAIError as error:
-        print(f"studyai: {error.message}", file=sys.stderr)
-        status = 1
+        output_for(Style(plain=True)).failed(error)
+        status = answering.FAILED
     raise typer.Exit(status)

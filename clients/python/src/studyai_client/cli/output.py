@@ -178,6 +178,16 @@ class TerminalOutput(Output):
         self._part()
         super().finished(event)
 
+    def failed(self, error: StudyAIError) -> None:
+        """See `Output`. What was written stays."""
+        self._rendering.finish()
+        super().failed(error)
+
+    def interrupted(self, answer_id: str | None, *, stopped: bool) -> None:
+        """See `Output`. What was written stays."""
+        self._rendering.finish()
+        super().interrupted(answer_id, stopped=stopped)
+
     def _part(self) -> None:
         if not self._quiet:
             self._notes.print()

@@ -74,7 +74,7 @@ class MarkdownStream:
         """Prints what is left."""
         with self._lock:
             rest, self._text = self._text, ""
-            self._print(rest)
+            self._print(_closed(rest))
         self.settle()
 
     def _run(self) -> None:
