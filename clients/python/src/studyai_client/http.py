@@ -22,6 +22,7 @@ class HttpTransport:
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
         self._client = httpx2.Client(**wire.client_arguments(address, token, tls))
+        self._extensions = wire.extensions(tls)
 
     def stream(self, step: Ask | Resume, deadline: Deadline) -> Generator[Numbered]:
         """Yields the events as they come. Close it to close the connection.
@@ -30,7 +31,10 @@ class HttpTransport:
             StudyAIError: They ended early, or did not begin.
         """
         request = wire.stream_request(step, deadline)
-        with wire.told_as_ours(deadline), self._client.stream(**request.arguments) as reply:
+        with (
+            wire.told_as_ours(deadline),
+            self._client.stream(**request.arguments, extensions=self._extensions) as reply,
+        ):
             if not wire.is_stream(reply):
                 reply.read()
                 raise wire.refusal(reply, streaming=True)
@@ -60,7 +64,7 @@ class HttpTransport:
 
     def _request(self, request: wire.HttpRequest, deadline: Deadline) -> bytes:
         with wire.told_as_ours(deadline):
-            reply = self._client.request(**request.arguments)
+            reply = self._client.request(**request.arguments, extensions=self._extensions)
         if not reply.is_success:
             raise wire.refusal(reply, streaming=False)
         return reply.content
@@ -71,12 +75,13 @@ class AsyncHttpTransport:
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
         self._client = httpx2.AsyncClient(**wire.client_arguments(address, token, tls))
+        self._extensions = wire.extensions(tls)
 
     async def stream(self, step: Ask | Resume, deadline: Deadline) -> AsyncGenerator[Numbered]:
         """See `HttpTransport.stream`."""
         request = wire.stream_request(step, deadline)
         with wire.told_as_ours(deadline):
-            async with self._client.stream(**request.arguments) as reply:
+            async with self._client.stream(**request.arguments, extensions=self._extensions) as reply:
                 if not wire.is_stream(reply):
                     await reply.aread()
                     raise wire.refusal(reply, streaming=True)
@@ -98,7 +103,7 @@ class AsyncHttpTransport:
 
     async def _request(self, request: wire.HttpRequest, deadline: Deadline) -> bytes:
         with wire.told_as_ours(deadline):
-            reply = await self._client.request(**request.arguments)
+            reply = await self._client.request(**request.arguments, extensions=self._extensions)
         if not reply.is_success:
             raise wire.refusal(reply, streaming=False)
         return reply.content

@@ -76,6 +76,11 @@ def client_arguments(address: Address, token: str | None, tls: Tls) -> dict[str,
     return made
 
 
+def extensions(tls: Tls) -> dict[str, str]:
+    """Returns what every request is made with, beside its own."""
+    return {"sni_hostname": tls.server_name} if tls.server_name else {}
+
+
 def stream_request(step: Ask | Resume, deadline: Deadline) -> HttpRequest:
     """Returns the request that opens a step's stream.
 

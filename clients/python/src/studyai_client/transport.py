@@ -8,6 +8,7 @@ from studyai_client.http import AsyncHttpTransport, HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
+    from types import ModuleType
 
     from studyai_client.events import Answer
     from studyai_client.options import Address, Deadline, Tls
@@ -54,16 +55,22 @@ def transport_to(address: Address, token: str | None, tls: Tls) -> Transport:
     """
     if address.grpc_target is None:
         return HttpTransport(address, token, tls)
-    # Here and not above: gRPC is an extra, and takes a while to load.
-    from studyai_client.grpc_calls import GrpcTransport  # noqa: PLC0415
-
-    return GrpcTransport(address, token, tls)
+    made: Transport = _grpc_calls().GrpcTransport(address, token, tls)
+    return made
 
 
 def async_transport_to(address: Address, token: str | None, tls: Tls) -> AsyncTransport:
     """The same for asyncio; to be called in the loop."""
     if address.grpc_target is None:
         return AsyncHttpTransport(address, token, tls)
-    from studyai_client.grpc_calls import AsyncGrpcTransport  # noqa: PLC0415
+    made: AsyncTransport = _grpc_calls().AsyncGrpcTransport(address, token, tls)
+    return made
 
-    return AsyncGrpcTransport(address, token, tls)
+
+def _grpc_calls() -> ModuleType:
+    # Here and not above: gRPC is an extra, and takes a while to load.
+    try:
+        from studyai_client import grpc_calls  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ImportError("grpc:// needs an extra: pip install 'studyai-client[grpc]'") from error
+    return grpc_calls
