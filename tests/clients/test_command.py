@@ -100,7 +100,6 @@ def test_follow_up_needs_a_session_and_no_picture(service: Service) -> None:
         (["ask", "missing.jpg", "What?"], "missing.jpg: No such file"),
         (["ask", PICTURE, "  "], "1 to 4,000 characters"),
         (["ask", PICTURE, "What?", "--url", "nowhere"], "http://host:port"),
-        (["ask", PICTURE, "What?", "--student", "no such id!"], "student_id"),
         (["resume", "../healthz"], "answer_id"),
         (["ask", "--nonsense"], "No such option"),
         ([], "Usage"),
@@ -239,7 +238,7 @@ def test_ctrl_c_on_a_terminal_keeps_what_was_written(service: Service) -> None:
     service.upstream.requests[0].closed.block()
 
 
-@pytest.mark.parametrize("command", [(), ("ask",), ("resume",), ("stop",), ("doctor",)])
+@pytest.mark.parametrize("command", [(), ("ask",), ("doctor",)])
 def test_help_fits_a_narrow_terminal(command: tuple[str, ...]) -> None:
     status, written, said = run(*command, "--help")
     assert (status, said) == (0, "")

@@ -75,7 +75,6 @@ def test_absent_service_is_found_with_what_to_start(tmp_path: Path) -> None:
     ("reply", "told"),
     [
         (up.refusal(401), "✗ model 127.0.0.1:… refuses the key. → Set OPENAI_API_KEY"),
-        (up.reply(500), "✗ model 127.0.0.1:… answers 500."),
         (up.html(200), "! model 127.0.0.1:… answers, and has no list of models."),
         (up.reply(200, {"data": []}), "! model 127.0.0.1:… answers, and does not list gpt-5.4-mini."),
     ],

@@ -25,8 +25,8 @@ END = {
 }
 STREAM = "".join(
     [
-        ": a comment\n\n",
         f"id: 0\ndata: {json.dumps(START)}\n\n",
+        ": a comment\n\n",
         'id: 1\nevent: message\nretry: 5\ndata: {"type":"content",\ndata: "delta":"x é"}\n\n',
         ":\n\n",
         'id:2\ndata:{"type":"content","delta":"\u2028 6"}\n\n',

@@ -95,7 +95,7 @@ def test_unreadable_picture_of_the_right_type_is_the_services_to_refuse(service:
 def test_deadline_ends_the_answer_and_stops_the_model(service: Service, wire: Wire) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Hi"), up.silence())
     with pytest.raises(sa.DeadlineExceededError) as failed:
-        wire.ask(wire.url(service), WORKSHEET, "What is x?", timeout=0.5)
+        wire.ask(wire.url(service), WORKSHEET, "What is x?", timeout=0.25)
     assert failed.value.partial_text == "Hi"
 
 
