@@ -15,7 +15,7 @@ from rich.console import Console
 
 from studyai_client.cli.backing_checks import check_model, check_redis, check_settings
 from studyai_client.cli.connection import Connection
-from studyai_client.cli.findings import Finding, told
+from studyai_client.cli.findings import Finding, tell
 from studyai_client.cli.service_checks import check_engine, check_gateway
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def run(url: str, engine: str | None, ca_file: str | None) -> int:
     known = {name: value for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
     console, bad = Console(highlight=False), 0
     for finding in _examine(known, url, engine, ca_file):
-        console.print(told(finding))
+        tell(finding, console)
         bad += finding.state == "bad"
     console.print()
     if bad:

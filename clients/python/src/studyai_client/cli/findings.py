@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 State = Literal["good", "doubtful", "bad", "skipped"]
 _SIGNS: dict[State, tuple[str, str]] = {
@@ -30,8 +33,17 @@ class Finding:
     """What to do about it."""
 
 
-def told(finding: Finding) -> Table:
-    """Returns a finding as lines: a sign, the subject, the fact, and the advice below it."""
+def tell(finding: Finding, console: Console) -> None:
+    """Prints a finding: a sign, the subject and the fact, and the advice below it; whole lines where they are read on."""
+    if console.is_terminal:
+        console.print(_table(finding))
+        return
+    print(f"{_SIGNS[finding.state][0]} {finding.subject:<{_SUBJECT_WIDTH}} {finding.fact}")
+    if finding.advice:
+        print(f"{'':<{_SUBJECT_WIDTH + 3}}→ {finding.advice}", flush=True)
+
+
+def _table(finding: Finding) -> Table:
     sign, style = _SIGNS[finding.state]
     table = Table.grid(padding=(0, 1))
     table.add_column()
