@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -181,3 +182,17 @@ def test_what_is_no_answer_is_told_as_what_it_is(script: up.steps.Step, error: t
         ):
             studyai.complete(WORKSHEET, "x?")
     assert type(failed.value) is error
+
+
+def test_stream_that_is_cut_after_telling_the_same_again_is_given_up_on() -> None:
+    event = {"type": "start", "timestamp": "2025-10-07T10:30:00Z", "model": "m", "answer_id": "a", "session_id": "s"}
+    start = up.raw(f"id: 0\ndata: {json.dumps(event)}\n\n".encode())
+    with up.running_upstream() as server:
+        server.default(up.stream_headers(), start, up.reset())
+        with (
+            StudyAI(server.base_url.removesuffix("/v1"), backoff=Backoff(attempts=5, first_delay=0.01)) as studyai,
+            pytest.raises(sa.ConnectionLostError) as failed,
+        ):
+            studyai.resume("a").read()
+        assert len(server.requests) == 1 + 5
+    assert failed.value.answer_id == "a"

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self, Unpack
 
-from studyai_client.errors import StudyAIError
+from studyai_client.errors import DeadlineExceededError, StudyAIError
 from studyai_client.options import too_late
 from studyai_client.progress import Complete, Progress, ended_early
 from studyai_client.settings import Settings, checked
@@ -121,11 +121,16 @@ class AsyncAnswerStream:
         return self
 
     async def __anext__(self) -> Event:
+        if self._progress.finished:
+            return await anext(self._events)
         try:
             async with asyncio.timeout(self._progress.deadline.remaining()):
                 return await anext(self._events)
         except TimeoutError:
-            return self._fail(too_late())
+            raise self._progress.tell(too_late()) from None
+        except DeadlineExceededError as error:
+            self._progress.tell(error)
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,7 +162,3 @@ class AsyncAnswerStream:
                 if self._progress.finished:
                     return
         raise ended_early()
-
-    def _fail(self, error: StudyAIError) -> Event:
-        self._progress.failed(error)
-        raise error

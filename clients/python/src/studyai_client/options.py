@@ -40,7 +40,7 @@ class Backoff:
     """How often and how soon to go back after a failure. Attempts are counted anew whenever text has come."""
 
     attempts: int = 7
-    """Failures in a row after which it is told. 0 never goes back."""
+    """How many times in a row it goes back before it gives up. 0 never does."""
     first_delay: float = 0.25
     """Seconds; doubled after each failure, and jittered down to a half."""
     longest_delay: float = 8.0

@@ -158,11 +158,12 @@ class Progress:
         Raises:
             ProtocolError: It does not fit to what came before.
         """
-        self._failures = self._cuts = 0
         event = numbered.event
         seen = self._number is not None and numbered.number <= self._number
         if not isinstance(event, Finished) and seen:
             return None
+        # Not before: what is told again is no progress.
+        self._failures = self._cuts = 0
         self._number = numbered.number
         match event:
             case Started():
@@ -198,7 +199,7 @@ class Progress:
         Raises:
             StudyAIError: The same, told what of the answer there is: nothing more is to be done.
         """
-        error.partial_text, error.answer_id = self.text, self.answer_id
+        self.tell(error)
         if self._falls_back(error):
             self._streaming, self._failures, self._cuts = False, 0, 0
             return 0.0
@@ -208,6 +209,11 @@ class Progress:
         if hopeless or not isinstance(error, _PASSING) or not self.deadline.allows(pause):
             raise error
         return pause
+
+    def tell(self, error: StudyAIError) -> StudyAIError:
+        """Tells a failure what of the answer there is; returns it."""
+        error.partial_text, error.answer_id = self.text, self.answer_id
+        return error
 
     def _falls_back(self, error: StudyAIError) -> bool:
         if not self._streaming or isinstance(self._origin, Resume):

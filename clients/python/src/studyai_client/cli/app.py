@@ -128,7 +128,10 @@ def _exit(work: answering.Work) -> None:
     except (InvalidRequestError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
-        raise typer.BadParameter(f"{error.filename or 'the picture'}: {error.strerror or error}") from None
+        if error.filename:
+            raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
+        print(f"studyai: {error.strerror or error}", file=sys.stderr)
+        status = answering.FAILED
     except StudyAIError as error:
         output_for(Style(plain=True)).failed(error)
         status = answering.FAILED

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from studyai_client.errors import StudyAIError
 
 DEFAULT_ENGINE = "127.0.0.1:5001"
+_SCHEMES = {"http": "grpc", "https": "grpcs"}
+"""What AI_ENGINE_URL calls them, and what a client does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +71,11 @@ class Connection:
 def _engine_url(engine: str, tls: Tls) -> str:
     """Returns an engine's address, which may be written as HOST:PORT or as AI_ENGINE_URL has it."""
     first = engine.partition(",")[0].strip()
-    scheme, separator, rest = first.partition("://")
-    if not separator:
-        scheme, rest = "grpcs" if tls.ca_file else "grpc", first
-    if scheme == "dns":
-        scheme, rest = "grpcs" if tls.ca_file else "grpc", rest.lstrip("/")
-    return f"{ {'http': 'grpc', 'https': 'grpcs'}.get(scheme, scheme) }://{rest}"
+    scheme, separator, rest = first.rpartition("://")
+    if not separator or scheme == "dns":
+        # Neither says whether there is TLS: there is where somebody is to be trusted for it.
+        return f"{'grpcs' if tls.ca_file else 'grpc'}://{rest.lstrip('/')}"
+    return f"{_SCHEMES.get(scheme, scheme)}://{rest}"
 
 
 def _variable(name: str) -> str | None:

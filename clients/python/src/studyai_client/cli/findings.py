@@ -34,7 +34,7 @@ class Finding:
 
 
 def tell(finding: Finding, console: Console) -> None:
-    """Prints a finding: a sign, the subject and the fact, and the advice below it; whole lines where they are read on."""
+    """Prints a finding: a sign, the subject, the fact, and the advice below it. In a pipe the lines stay whole."""
     if console.is_terminal:
         console.print(_table(finding))
         return

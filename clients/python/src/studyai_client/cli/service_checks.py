@@ -28,7 +28,12 @@ _SERVICE = "studyai.v1.ChatService"
 
 def check_engine(connection: Connection) -> Finding:
     """Asks the engine whether it serves, and whether it lets us in."""
-    target = connection.address.grpc_target or ""
+    try:
+        target = connection.address.grpc_target or ""
+    except ValueError:
+        return Finding(
+            "bad", "engine", f"{connection.url} is no address.", "AI_ENGINE_URL=http://host:port, or https://…"
+        )
     try:
         with _channel(connection, target) as channel:
             return _health(channel, target) or _reflection(channel, connection, target)
