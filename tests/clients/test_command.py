@@ -122,6 +122,18 @@ def test_unreadable_picture_and_absent_service_fail_with_status_1(tmp_path: Path
     assert said.endswith("`studyai doctor` finds out why.\n")
 
 
+def test_ctrl_c_stops_an_answer_that_is_waited_for_as_a_whole(service: Service) -> None:
+    service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
+    with started("ask", PICTURE, "What is x?", "--no-stream", *where(service)) as process:
+        service.upstream.block_request()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        assert process.stderr
+        assert "Stopped. What was written: studyai resume" in process.stderr.read()
+    service.upstream.requests[0].closed.block()
+    assert len(service.upstream.requests) == 1
+
+
 def test_ctrl_c_stops_the_answer_and_what_was_written_can_be_read_again(service: Service) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
     with started("ask", PICTURE, "What is x?", *where(service)) as process:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from studyai_client.errors import StudyAIError
 from studyai_client.events import Delta, Finished, Started
+from studyai_client.question import load_picture
+from studyai_client.settings import AskOptions
 
 if TYPE_CHECKING:
     from studyai_client.cli.connection import Connection
     from studyai_client.cli.output import Output
     from studyai_client.client import AnswerStream, StudyAI
-    from studyai_client.events import Answer
     from studyai_client.question import Picture
-    from studyai_client.settings import AskOptions
 
 Work = Callable[[], int]
 """What a command does; returns its exit status."""
@@ -51,19 +53,19 @@ def ask(
     streaming: bool,
 ) -> int:
     """Asks, and shows the answer. Whoever leaves early stops it: nobody else waits for it."""
-    with output, connection.client(output.retrying) as studyai:
-        if not streaming:
-            return _shown(output, lambda: _tell(output, studyai.complete(picture, prompt, **options)))
-        with studyai.ask(picture, prompt, **options) as answer:
-            try:
-                return _shown(output, lambda: _read(output, answer))
-            except KeyboardInterrupt:
-                _stop(studyai, answer)
-                output.interrupted(answer.answer_id, stopped=True)
-                return INTERRUPTED
-            except BrokenPipeError:
-                _stop(studyai, answer)
-                raise
+    # Read once, and named: Ctrl-C may have to ask the same again to find out what it stops.
+    image, named = load_picture(picture), AskOptions(**options, key=str(uuid.uuid4()))
+    with output, connection.client(output.retrying) as studyai, studyai.ask(image or None, prompt, **named) as answer:
+        show = partial(_read, output, answer) if streaming else partial(_tell, output, studyai, image, prompt, named)
+        try:
+            return _shown(output, show)
+        except KeyboardInterrupt:
+            _stop(studyai, answer)
+            output.interrupted(answer.answer_id, stopped=True)
+            return INTERRUPTED
+        except BrokenPipeError:
+            _stop(studyai, answer)
+            raise
 
 
 def resume(connection: Connection, output: Output, answer_id: str, timeout: float) -> int:
@@ -113,8 +115,9 @@ def _read(output: Output, answer: AnswerStream) -> None:
                 output.finished(event)
 
 
-def _tell(output: Output, answer: Answer) -> None:
-    """Shows an answer that came as a whole."""
+def _tell(output: Output, studyai: StudyAI, image: bytes, prompt: str, options: AskOptions) -> None:
+    """Shows an answer that comes as a whole."""
+    answer = studyai.complete(image or None, prompt, **options)
     output.started(
         Started(
             answer_id=answer.answer_id,
@@ -131,8 +134,10 @@ def _tell(output: Output, answer: Answer) -> None:
 
 
 def _stop(studyai: StudyAI, answer: AnswerStream) -> None:
-    """Stops an answer that has begun; one that has not, or cannot be reached, ends by itself."""
-    answer.close()
-    if answer.answer_id:
-        with suppress(StudyAIError, KeyboardInterrupt):
+    """Stops an answer. One that cannot be reached ends by itself; a second Ctrl-C does not wait for that."""
+    with suppress(StudyAIError, KeyboardInterrupt):
+        if answer.answer_id is None:
+            next(answer, None)  # joins the answer by its key, and so learns which it is
+        answer.close()
+        if answer.answer_id:
             studyai.stop(answer.answer_id)

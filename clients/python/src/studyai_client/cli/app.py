@@ -132,6 +132,8 @@ def _exit(work: answering.Work) -> None:
             raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
         print(f"studyai: {error.strerror or error}", file=sys.stderr)
         status = answering.FAILED
+    except KeyboardInterrupt:
+        status = answering.INTERRUPTED
     except StudyAIError as error:
         output_for(Style(plain=True)).failed(error)
         status = answering.FAILED
