@@ -94,8 +94,6 @@ def _shown(output: Output, show: Callable[[], None]) -> int:
     try:
         show()
     except StudyAIError as error:
-        if error.code == "INVALID_REQUEST" and not error.request_id:
-            raise  # the command line's fault: nothing was sent
         output.failed(error)
         return FAILED
     except KeyboardInterrupt:
