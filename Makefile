@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster soak fuzz test setup proto check-protos lint format types pytest lock clean
+.PHONY: help run run-cluster soak bench fuzz test setup proto check-protos lint format types pytest lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, re
 	SOAK_CUTS=1000 SOAK_ANSWERS=2000 SOAK_DISCONNECTS=5000 SOAK_STREAMS=100000 SOAK_RESTARTS=20 \
 	SOAK_RESTART_STREAMS=200 SOAK_SLOTS=20 SOAK_OVERLOAD_SECONDS=5 $(BIN)/python -m pytest tests/soak -s --timeout 3600
 
+bench: $(VENV)/bench.stamp .bench/litellm/bin/litellm ## Measure this service beside its peers and write docs/performance.md (20 minutes); ARGS="--help"
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo "Without nginx (apt-get install nginx-light) there is nothing to compare with." >&2
+	$(BIN)/python -m bench $(or $(ARGS),--write)
+
 FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/dev.stamp ## Fuzz what reads foreign bytes, FUZZ_SECONDS for each target, with atheris
 	@$(PIP) atheris==3.0.0
@@ -54,17 +58,28 @@ check-protos: $(VENV)/dev.stamp ## Fail on drift, lint, format and breaking chan
 lock: $(VENV)/run.stamp ## Resolve the dependencies anew into requirements/
 	scripts/lock.sh
 
+$(VENV)/bench.stamp: requirements/bench.lock $(VENV)/run.stamp
+	@echo "Installing what the benchmark needs …"
+	@$(PIP) --require-hashes -r requirements/bench.lock
+	@touch $@
+
+.bench/litellm/bin/litellm: bench/litellm.txt
+	@echo "Installing LiteLLM into an environment of its own (two minutes) …"
+	@$(PYTHON) -m venv .bench/litellm
+	@.bench/litellm/bin/python -m pip install --quiet --disable-pip-version-check -r bench/litellm.txt
+	@touch $@
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/node/node_modules
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/node/node_modules examples/node/node_modules
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run.stamp: requirements/run.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/run.stamp: requirements/run.lock pyproject.toml clients/python/pyproject.toml | $(VENV)/bin/python
 	@echo "Installing what the service needs into $(VENV) (once, about a minute) …"
 	@$(PIP) --require-hashes -r requirements/run.lock
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --no-deps --no-build-isolation -e . -e clients/python
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.lock $(VENV)/run.stamp

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 _READY_SECONDS = 90
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 15
+_DEFAULT_PORT = 3000
 _GREETING = """
 StudyAI is ready on {urls}
 
-  Ask about a page:   curl -N {url}/api/ai/chat-image-stream -H 'Content-Type: application/json' -d @examples/ask.json
+  Ask about a page:   .venv/bin/studyai ask examples/homework.png "What is x in the first equation?"{option}
+  As an app does:     curl -N {url}/api/ai/chat-image-stream -H 'Content-Type: application/json' -d @examples/ask.json
   All in one reply:   curl {url}/api/ai/chat-image -H 'Content-Type: application/json' -d @examples/ask.json
   The API's pages:    {url}/docs
 
@@ -55,6 +57,12 @@ class Cluster:
     def urls(self) -> list[str]:
         """Where the gateways listen."""
         return [f"http://localhost:{port}" for port in self.gateway_ports]
+
+    @property
+    def greeting(self) -> str:
+        """What to say when all is ready."""
+        option = "" if self.gateway_ports[0] == _DEFAULT_PORT else f" --url {self.urls[0]}"
+        return _GREETING.format(urls=" and ".join(self.urls), url=self.urls[0], option=option)
 
     @property
     def ports(self) -> list[int]:
@@ -118,7 +126,7 @@ def plan(known: Mapping[str, str | None]) -> Cluster:
     parser.add_argument("--gateways", type=int, default=1, metavar="N", help="how many gateways (default 1)")
     parser.add_argument("--redis", action="store_true", help="with a Redis that the engines share")
     asked = parser.parse_args()
-    engine, gateway = int(known.get("ENGINE_PORT") or 5001), int(known.get("PORT") or 3000)
+    engine, gateway = int(known.get("ENGINE_PORT") or 5001), int(known.get("PORT") or _DEFAULT_PORT)
     return Cluster(
         engine_ports=[engine + number for number in range(asked.engines)],
         gateway_ports=[gateway + number for number in range(asked.gateways)],
@@ -150,7 +158,7 @@ def _watch(cluster: Cluster, processes: list[subprocess.Popen[bytes]], stop: thr
             print("A process ended; its last words are above.", file=sys.stderr)
             return 1
         if not ready and (ready := all(_is_ready(url) for url in cluster.urls)):
-            print(_GREETING.format(urls=" and ".join(cluster.urls), url=cluster.urls[0]), flush=True)
+            print(cluster.greeting, flush=True)
         waited += _POLL_SECONDS
         if not ready and waited > _READY_SECONDS:
             print(f"Not ready after {_READY_SECONDS} s: see {cluster.urls[0]}/readyz", file=sys.stderr)

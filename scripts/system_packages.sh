@@ -11,6 +11,7 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v curl >/dev/null || missing+=(curl)
 command -v slowhttptest >/dev/null || missing+=(slowhttptest)
 command -v ip >/dev/null || missing+=(iproute2)
+command -v setsid >/dev/null || missing+=(util-linux)
 if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   sudo=; [ "$(id -u)" = 0 ] || sudo="sudo --non-interactive"
   echo "Installing ${missing[*]} …"
@@ -22,6 +23,8 @@ if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   fi
 fi
 
-if command -v npm >/dev/null && [ ! -d tests/node/node_modules ]; then
-  npm ci --silent --no-audit --no-fund --prefix tests/node || echo "could not install tests/node" >&2
-fi
+for folder in tests/node examples/node; do
+  if command -v npm >/dev/null && [ ! -d "$folder/node_modules" ]; then
+    npm ci --silent --no-audit --no-fund --prefix "$folder" || echo "could not install $folder" >&2
+  fi
+done

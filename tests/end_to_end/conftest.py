@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,13 +45,20 @@ def body(**fields: Any) -> dict[str, Any]:
     return {"base64_image": image, "prompt": "What is x?", **fields}
 
 
-@pytest.fixture(scope="module")
-def running_service() -> Iterator[Service]:
+@contextmanager
+def started_service() -> Iterator[Service]:
+    """The service, with heartbeats that come often, for the time of the context."""
     with ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())
         engine = stack.enter_context(running_engine_process(upstream.base_url, LOG_LEVEL="debug"))
         gateway = stack.enter_context(running_gateway_process(engine, HEARTBEAT_SECONDS="0.2", LOG_LEVEL="debug"))
         yield Service(upstream, engine, gateway)
+
+
+@pytest.fixture(scope="module")
+def running_service() -> Iterator[Service]:
+    with started_service() as service:
+        yield service
 
 
 @pytest.fixture

@@ -1,0 +1,140 @@
+"""The commands. What they can be told is in `parameters`, what they do in the modules beside."""
+
+# No `from __future__ import annotations`: typer reads the annotations.
+import sys
+from importlib.metadata import version
+from typing import Annotated, BinaryIO
+
+import typer
+
+from studyai_client.cli import answering
+from studyai_client.cli import parameters as say
+from studyai_client.cli.connection import Connection
+from studyai_client.cli.output import Style, output_for
+from studyai_client.errors import InvalidRequestError, StudyAIError
+from studyai_client.settings import AskOptions
+
+app = typer.Typer(
+    help=say.APP,
+    epilog=say.EXITS,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def studyai(
+    show_version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Says the version, if it is asked for."""
+    if show_version:
+        print(f"studyai {version('studyai-client')}")
+        raise typer.Exit
+
+
+@app.command(help=say.ASK, short_help="Ask about a picture; the answer appears while it is written.")
+def ask(
+    picture: say.Picture,
+    question: say.QuestionText = None,
+    url: say.Url = say.DEFAULT_URL,
+    grpc: say.Grpc = False,
+    engine: say.Engine = None,
+    ca_file: say.CaFile = None,
+    student: say.Student = "",
+    session: say.Session = "",
+    subject: say.Subject = "",
+    no_stream: say.NoStream = False,
+    as_json: say.Json = False,
+    plain: say.Plain = False,
+    quiet: say.Quiet = False,
+    timeout: say.Timeout = say.DEFAULT_TIMEOUT,
+) -> None:
+    """See the help."""
+    source, prompt = _asked(picture, question, session)
+    options = AskOptions(subject=subject, session_id=session, timeout=timeout)
+    connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    output = output_for(Style(as_json=as_json, plain=plain, quiet=quiet))
+    _exit(lambda: answering.ask(connection, output, source, prompt, options, streaming=not no_stream))
+
+
+@app.command(help=say.RESUME, short_help="Show an answer again, from its start.")
+def resume(
+    answer_id: say.AnswerId,
+    url: say.Url = say.DEFAULT_URL,
+    grpc: say.Grpc = False,
+    engine: say.Engine = None,
+    ca_file: say.CaFile = None,
+    student: say.Student = "",
+    as_json: say.Json = False,
+    plain: say.Plain = False,
+    quiet: say.Quiet = False,
+    timeout: say.Timeout = say.DEFAULT_TIMEOUT,
+) -> None:
+    """See the help."""
+    connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    output = output_for(Style(as_json=as_json, plain=plain, quiet=quiet))
+    _exit(lambda: answering.resume(connection, output, answer_id, timeout))
+
+
+@app.command(help=say.STOP, short_help="Stop an answer that is being written.")
+def stop(
+    answer_id: say.AnswerId,
+    url: say.Url = say.DEFAULT_URL,
+    grpc: say.Grpc = False,
+    engine: say.Engine = None,
+    ca_file: say.CaFile = None,
+    student: say.Student = "",
+) -> None:
+    """See the help."""
+    connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    _exit(lambda: answering.stop(connection, output_for(Style()), answer_id))
+
+
+@app.command("doctor", help=say.DOCTOR, short_help="Check all that an answer needs, and say what to do.")
+def examine(
+    url: say.Url = say.DEFAULT_URL,
+    engine: say.Engine = None,
+    ca_file: say.CaFile = None,
+) -> None:
+    """See the help."""
+    # Here and not above: what the doctor asks with takes longer to load than an answer's first words.
+    from studyai_client.cli import doctor  # noqa: PLC0415
+
+    _exit(lambda: doctor.run(url, engine, ca_file))
+
+
+def _asked(picture: str, question: str | None, session: str) -> tuple[str | BinaryIO | None, str]:
+    """Returns the picture and the question: a single argument is a question about the session's picture."""
+    if question is None:
+        if not session:
+            raise typer.BadParameter("A question is missing: studyai ask PICTURE QUESTION", param_hint="QUESTION")
+        return None, picture
+    if picture != "-":
+        return picture, question
+    if sys.stdin.isatty():
+        raise typer.BadParameter("Standard input is the terminal: pipe a picture into it.", param_hint="PICTURE")
+    return sys.stdin.buffer, question
+
+
+def _exit(work: answering.Work) -> None:
+    """Ends the command with the status that its work returns."""
+    try:
+        status = answering.guarded(work)
+    except (InvalidRequestError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    except OSError as error:
+        if error.filename:
+            raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
+        print(f"studyai: {error.strerror or error}", file=sys.stderr)
+        status = answering.FAILED
+    except KeyboardInterrupt:
+        status = answering.INTERRUPTED
+    except StudyAIError as error:
+        output_for(Style(plain=True)).failed(error)
+        status = answering.FAILED
+    raise typer.Exit(status)

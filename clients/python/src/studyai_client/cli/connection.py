@@ -1,0 +1,82 @@
+"""Where the command's service is, and as whom it comes there. Secrets are read from the environment alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from studyai_client.client import StudyAI
+from studyai_client.options import Address, Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from studyai_client.errors import StudyAIError
+
+DEFAULT_ENGINE = "127.0.0.1:5001"
+_SCHEMES = {"http": "grpc", "https": "grpcs"}
+"""What AI_ENGINE_URL calls them, and what a client does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What a client is made with."""
+
+    url: str
+    token: str | None = field(repr=False)
+    tls: Tls
+    student: str = ""
+
+    @classmethod
+    def of(cls, url: str, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = "") -> Connection:
+        """Reads what the command line says."""
+        if grpc or url.startswith("grpc"):
+            return cls.to_engine(url if url.startswith("grpc") else engine, ca_file, student)
+        token = os.environ.get("STUDYAI_TOKEN") or None
+        return cls(url=url, token=token, tls=Tls(ca_file=ca_file), student=student)
+
+    @classmethod
+    def to_engine(cls, engine: str | None, ca_file: str | None, student: str = "") -> Connection:
+        """Reads where an engine is, with the gateway's own variables for the rest."""
+        tls = Tls(
+            ca_file=ca_file or _variable("AI_ENGINE_TLS_CA_FILE"),
+            cert_file=_variable("AI_ENGINE_TLS_CERT_FILE"),
+            key_file=_variable("AI_ENGINE_TLS_KEY_FILE"),
+            server_name=_variable("AI_ENGINE_TLS_SERVER_NAME"),
+        )
+        # Of several, comma-separated, the first: as the gateway does.
+        token = (_variable("SERVICE_TOKEN") or "").partition(",")[0].strip() or None
+        return cls(url=_engine_url(engine or DEFAULT_ENGINE, tls), token=token, tls=tls, student=student)
+
+    @property
+    def address(self) -> Address:
+        """Where it is.
+
+        Raises:
+            ValueError: Nowhere.
+        """
+        return Address.parse(self.url)
+
+    def client(self, on_retry: Callable[[StudyAIError, float], None] | None = None) -> StudyAI:
+        """Returns a client.
+
+        Raises:
+            ValueError: The address is none.
+            OSError: A file for TLS cannot be read.
+        """
+        return StudyAI(self.url, token=self.token, tls=self.tls, student_id=self.student, on_retry=on_retry)
+
+
+def _engine_url(engine: str, tls: Tls) -> str:
+    """Returns an engine's address, which may be written as HOST:PORT or as AI_ENGINE_URL has it."""
+    first = engine.partition(",")[0].strip()
+    scheme, separator, rest = first.rpartition("://")
+    if not separator or scheme == "dns":
+        # Neither says whether there is TLS: there is where somebody is to be trusted for it.
+        return f"{'grpcs' if tls.ca_file else 'grpc'}://{rest.lstrip('/')}"
+    return f"{_SCHEMES.get(scheme, scheme)}://{rest}"
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name) or None

@@ -1,0 +1,134 @@
+"""Being let in: tokens and TLS on both wires, and what is said where a part is not installed."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from studyai_client import Backoff, ConnectionFailedError, StudyAI, Tls, UnauthenticatedError
+from tests.certificates import Authority, Pair
+from tests.clients.conftest import WIRES, Wire
+from tests.end_to_end.conftest import WORKSHEET
+from tests.gateway.tokens import SECRET, token
+from tests.processes import Process, free_port, running_gateway_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.end_to_end.conftest import Service
+
+SERVICE_TOKEN = "a-service-token-of-32-characters"  # noqa: S105 - good for a test's own engine
+WHOLE = {
+    "success": True,
+    "response": "Whole.",
+    "processing_time_ms": 5,
+    "tokens_used": 3,
+    "image_analyzed": True,
+    "error": None,
+    "model": "m",
+    "finish_reason": "stop",
+    "answer_id": "a1",
+    "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+}
+
+
+def test_gateway_that_wants_bearer_tokens_gets_one(service: Service) -> None:
+    with running_gateway_process(service.engine, AUTH_JWT_KEY=SECRET) as gateway:
+        url = f"http://127.0.0.1:{gateway.port}"
+        for wire in (wire for wire in WIRES if wire.scheme == "http"):
+            with pytest.raises(UnauthenticatedError):
+                wire.ask(url, WORKSHEET, "x?")
+            assert wire.ask(url, WORKSHEET, "x?", token=token("mia")).text == "Hello there."
+
+
+def test_engine_with_mutual_tls_and_a_service_token_lets_in_who_has_both(service: Service, tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("engine.internal").write(tmp_path, "engine")
+    own_certificate, own_key = authority.issue("caller").write(tmp_path, "caller")
+    ca = authority.write(tmp_path / "ca.pem")
+    settings = {"ENGINE_TLS_CERT_FILE": str(certificate), "ENGINE_TLS_KEY_FILE": str(key)}
+    tls = Tls(ca_file=ca, cert_file=own_certificate, key_file=own_key, server_name="engine.internal")
+    port = free_port()
+    settings |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": service.upstream.base_url, "ENGINE_PORT": str(port)}
+    settings |= {"ENGINE_TLS_CLIENT_CA_FILE": str(ca), "SERVICE_TOKEN": SERVICE_TOKEN}
+    with ExitStack() as stack:
+        engine = Process("engine_grpc", port, settings)
+        stack.callback(engine.stop)
+        url = f"grpcs://127.0.0.1:{port}"
+        for wire in (Wire("sync", "grpcs"), Wire("async", "grpcs")):
+            # It comes up meanwhile: the client tries again until then.
+            assert wire.ask(url, WORKSHEET, "x?", tls=tls, token=SERVICE_TOKEN).text == "Hello there."
+            with pytest.raises(UnauthenticatedError):
+                wire.ask(url, WORKSHEET, "x?", tls=tls)
+            with pytest.raises(ConnectionFailedError):
+                wire.ask(url, WORKSHEET, "x?", tls=Tls(ca_file=ca, server_name="engine.internal"), timeout=0.2)
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A proxy with TLS in front of a gateway, as far as a client sees it."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps(WHOLE).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def running_https(pair: Pair, folder: Path) -> Iterator[int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair.write(folder, "server"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_https_trusts_the_named_authority_alone(tmp_path: Path) -> None:
+    authority = Authority()
+    ca = authority.write(tmp_path / "ca.pem")
+    others = Authority().write(tmp_path / "others.pem")
+    with running_https(authority.issue("gateway.internal"), tmp_path) as port:
+        url = f"https://127.0.0.1:{port}"
+        with StudyAI(url, tls=Tls(ca_file=ca, server_name="gateway.internal")) as studyai:
+            assert studyai.complete(WORKSHEET, "x?").text == "Whole."
+        for tls in (Tls(ca_file=others, server_name="gateway.internal"), Tls(ca_file=ca)):
+            with StudyAI(url, tls=tls, backoff=Backoff(attempts=0)) as studyai, pytest.raises(ConnectionFailedError):
+                studyai.complete(WORKSHEET, "x?")
+
+
+@pytest.mark.parametrize(
+    ("absent", "code", "words"),
+    [
+        ("grpc", "import studyai_client as s; s.StudyAI('grpc://localhost:1')", "pip install 'studyai-client[grpc]'"),
+        ("typer", "import studyai_client.cli as c; c.main()", "pip install 'studyai-client[cli]'"),
+    ],
+)
+def test_extra_that_is_not_installed_is_named(absent: str, code: str, words: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules[{absent!r}] = None; {code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert words in ended.stderr

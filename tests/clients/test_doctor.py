@@ -1,0 +1,106 @@
+"""The doctor finds what is wrong, says what to do, and shows no secret."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import upstream as up
+from tests.clients.terminal import run
+from tests.processes import free_port, running_engine_process
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.end_to_end.conftest import Service
+
+KEY = "sk-canary-key"
+MODELS: dict[str, object] = {"object": "list", "data": [{"id": "gpt-5.4-mini"}]}
+
+
+def examine(folder: Path, **settings: str) -> tuple[int, str]:
+    status, written, said = run("doctor", cwd=folder, settings=settings)
+    assert said == ""
+    assert KEY not in written
+    assert "secret" not in written
+    return status, re.sub(r"\s+", " ", written)
+
+
+def settings_of(service: Service) -> dict[str, str]:
+    return {"STUDYAI_URL": service.url, "AI_ENGINE_URL": f"http://127.0.0.1:{service.engine.port}"}
+
+
+def test_service_that_is_well_passes(service: Service, tmp_path: Path) -> None:
+    service.upstream.default(up.reply(200, MODELS))
+    with running_redis("secret") as redis:
+        (tmp_path / ".env").write_text(
+            f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL={service.upstream.base_url}\nSTATE_URL={redis.url}\n"
+        )
+        status, written = examine(tmp_path, **settings_of(service))
+    assert status == 0
+    assert "✓ engine" in written
+    assert f"✓ gateway {service.url} is ready (version 0.1.0)." in written
+    assert "✓ clock" in written
+    assert re.search(r"✓ model 127\.0\.0\.1:\d+ answers, and has gpt-5\.4-mini\.", written)
+    assert f"✓ redis 127.0.0.1:{redis.port} answers PING." in written
+    assert written.endswith("All is well. ")
+    (asked,) = service.upstream.requests
+    assert (asked.path, asked.headers["authorization"]) == ("/v1/models", f"Bearer {KEY}")
+
+
+def test_absent_service_is_found_with_what_to_start(tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    status, written = examine(
+        tmp_path,
+        STUDYAI_URL=f"http://{nowhere}",
+        AI_ENGINE_URL=f"http://{nowhere}",
+        OPENAI_BASE_URL=f"http://{nowhere}/v1",
+        STATE_URL=f"redis://:secret@{nowhere}/0",
+    )
+    assert status == 1
+    for words in (
+        f"✗ engine Nothing answers at {nowhere} without TLS. → Start it: make run, or engine-grpc.",
+        f"✗ gateway Nothing answers at http://{nowhere}. → Start it: make run, or sse-gateway.",
+        f"✗ model {nowhere} cannot be reached.",
+        f"✗ redis {nowhere} does not answer PING.",
+        "4 things to put right.",
+    ):
+        assert words in written
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (up.refusal(401), "✗ model 127.0.0.1:… refuses the key. → Set OPENAI_API_KEY"),
+        (up.html(200), "! model 127.0.0.1:… answers, and has no list of models."),
+        (up.reply(200, {"data": []}), "! model 127.0.0.1:… answers, and does not list gpt-5.4-mini."),
+    ],
+)
+def test_models_server_that_is_not_well_is_told_apart(
+    service: Service, tmp_path: Path, reply: up.steps.Step, told: str
+) -> None:
+    service.upstream.default(reply)
+    status, written = examine(
+        tmp_path, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=service.upstream.base_url, **settings_of(service)
+    )
+    assert told in re.sub(r"(model 127\.0\.0\.1):\d+", r"\1:…", written)
+    assert status == int("✗" in told)
+
+
+def test_engine_with_another_token_is_found(service: Service, tmp_path: Path) -> None:
+    good = {"SERVICE_TOKEN": "a-service-token-of-32-characters"}
+    with running_engine_process(service.upstream.base_url, **good) as engine:
+        settings = {**settings_of(service), "AI_ENGINE_URL": f"http://127.0.0.1:{engine.port}"}
+        assert "wants another token. → Set SERVICE_TOKEN" in examine(tmp_path, **settings)[1]
+        assert examine(tmp_path, LOCAL_MODEL="true", **good, **settings)[0] == 0
+
+
+def test_something_else_at_the_gateways_address_is_told_as_such(service: Service, tmp_path: Path) -> None:
+    service.upstream.default(up.html(200))
+    settings = {**settings_of(service), "STUDYAI_URL": service.upstream.base_url.removesuffix("/v1")}
+    status, written = examine(tmp_path, **settings)
+    assert status == 1
+    assert "is not StudyAI's gateway." in written
