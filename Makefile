@@ -33,8 +33,8 @@ format: $(VENV)/dev.stamp ## Put code and protos into shape
 types: $(VENV)/dev.stamp ## Check the types
 	$(BIN)/mypy
 
-pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
-	$(BIN)/python -m pytest $(ARGS)
+pytest: $(VENV)/dev.stamp ## Run the tests alone, four files at a time; ARGS="-k name" chooses
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(ARGS)
 
 soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (15 minutes)
 	SOAK_CUTS=1000 SOAK_ANSWERS=2000 SOAK_DISCONNECTS=5000 SOAK_STREAMS=100000 SOAK_RESTARTS=20 \

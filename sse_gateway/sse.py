@@ -143,8 +143,12 @@ class EventStreamResponse(Response):
         """Writes what is new, unless the client or another writer is to be waited for."""
         if self._writing or self._paused():
             self._wake()
-        else:
+            return
+        try:
             await self._write()
+        except Exception as error:  # noqa: BLE001 - the response's failure, and none of who brought something to write
+            if not self._woken.done():
+                self._woken.set_exception(error)
 
     async def _write(self, frames: bytes = b"") -> None:
         """Writes `frames` and everything not taken yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol
 
 import grpc
@@ -29,10 +30,13 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, nor on the next: outside of what the system gives to connections by itself."""
+    while True:
+        port = random.randrange(20_000, 32_000, 2)
+        with suppress(OSError), socket.socket() as probe, socket.socket() as next_probe:
+            probe.bind(("127.0.0.1", port))
+            next_probe.bind(("127.0.0.1", port + 1))
+            return port
 
 
 class Served(Protocol):
