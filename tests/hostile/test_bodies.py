@@ -169,7 +169,7 @@ def answer_to(service: Attacked, sent: bytes, *, all_sent: bool = True) -> bytes
             if all_sent:
                 client.shutdown(socket.SHUT_WR)
         said = b""
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             while piece := client.recv(65_536):
                 said += piece
     return said
