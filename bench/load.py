@@ -104,6 +104,7 @@ class Client(asyncio.Protocol):
         self._request = request
         self._began = time.perf_counter()
         self._pieces: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
         self.stream = Stream()
         self.first = self._loop.create_future()
         self.done = self._loop.create_future()
@@ -112,6 +113,11 @@ class Client(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(self._request)
 
+    def cut(self) -> None:
+        """Leaves."""
+        if self._transport:
+            self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self._pieces.append(data)
         if not self.stream.first_token and FIRST.encode() in data:
@@ -119,7 +125,7 @@ class Client(asyncio.Protocol):
             self.first.set_result(None)
         if data.endswith(_LAST_CHUNK):
             self.stream.total = time.perf_counter() - self._began
-            self._transport.close()
+            self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.first.done():
@@ -196,8 +202,12 @@ class Load:
         for number in range(self._count):
             await asyncio.sleep(max(0, began + number * self._spread / self._count - loop.time()))
             port = self._asking.ports[number % len(self._asking.ports)]
-            _, client = await loop.create_connection(lambda: Client(next(requests)), "127.0.0.1", port)
+            client = Client(next(requests))
             self._clients.append(client)
+            try:
+                await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
+            except OSError as error:
+                client.connection_lost(error)
         await asyncio.wait([client.first for client in self._clients], timeout=self._deadline)
 
     async def finish(self) -> list[Stream]:
@@ -212,7 +222,7 @@ class Load:
     def cut(self) -> None:
         """Leaves all streams."""
         for client in self._clients:
-            client._transport.abort()
+            client.cut()
 
 
 async def run(asking: Asking, streams: int, spread: float = 0, deadline: float = 60) -> list[Stream]:

@@ -28,6 +28,7 @@ Figures = dict[str, dict[str, list[float]]]
 
 _WARM_UP_STREAMS = 16
 _PAUSE_SECONDS = 0.3
+_GOLDEN = 0.618
 
 
 def jpeg(size: int) -> bytes:
@@ -175,7 +176,9 @@ class Workloads:
     ) -> None:
         await asyncio.sleep(_PAUSE_SECONDS)
         before = subject.cpu_seconds()
-        done = await run(asking, streams, spread=min(1.0, streams / 50) if asking.rate else 0)
+        # By the golden ratio: at regular distances the streams' tokens would come together, and cost less.
+        spread = streams * _GOLDEN / asking.rate if asking.rate else 0
+        done = await run(asking, streams, spread)
         tokens = streams * asking.tokens
         cpu = (subject.cpu_seconds() - before) / tokens * 1e6
         label = label or subject.name

@@ -161,7 +161,8 @@ del _EVENT["$defs"]
 STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": _LIMIT_HEADERS,
-        "description": "The answer as it is written: one `start`, any number of `content`, one `end` or `error`.",
+        "description": "The answer as it is written: one `start`, any number of `content`, one `end` or `error`. "
+        "Compressed as `Accept-Encoding` asks (zstd, br, gzip), each write by itself.",
         "content": {
             "text/event-stream": {
                 "itemSchema": {

@@ -78,6 +78,7 @@ class EventStreamResponse(Response):
             self.raw_headers.append((b"content-encoding", coding.encode()))
         self._writing = True
         """Whether somebody is, or the head is still to be written."""
+        self._failure: Exception | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Waits for the first event, then streams, or hands that over; see the ASGI specification.
@@ -90,16 +91,14 @@ class EventStreamResponse(Response):
         self._woken: asyncio.Future[bool] = self._loop.create_future()
         self._running = asyncio.create_task(self._source.run(self._grew))
         self._running.add_done_callback(lambda _: self._wake())
-        begun = False
         try:
             async with while_connected(receive):
                 await self._woken
             if self._running.done():
                 self._running.result()
-            begun = True
-        finally:
-            if not begun:
-                await self.aclose()
+        except BaseException:
+            await self.aclose()
+            raise
         state = scope.get("state", {})
         self._paused: Callable[[], bool] = state.get("paused", lambda: False)
         hand_over: Callable[[EventStreamResponse], None] | None = state.get("hand_over")
@@ -136,6 +135,8 @@ class EventStreamResponse(Response):
         while not self._source.ended:
             self._woken = self._loop.create_future()
             silent = await self._woken
+            if self._failure:
+                raise self._failure
             if not self._writing:
                 await self._write(_HEARTBEAT if silent else b"")
 
@@ -147,8 +148,8 @@ class EventStreamResponse(Response):
         try:
             await self._write()
         except Exception as error:  # noqa: BLE001 - the response's failure, and none of who brought something to write
-            if not self._woken.done():
-                self._woken.set_exception(error)
+            self._failure = error
+            self._wake()
 
     async def _write(self, frames: bytes = b"") -> None:
         """Writes `frames` and everything not taken yet."""

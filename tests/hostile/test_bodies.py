@@ -167,9 +167,10 @@ def answer_to(service: Attacked, sent: bytes, *, all_sent: bool = True) -> bytes
         with contextlib.suppress(ConnectionError):  # it need not read to the end
             client.sendall(sent)
             if all_sent:
-                client.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):  # it may have closed already
+                    client.shutdown(socket.SHUT_WR)
         said = b""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ConnectionError):
             while piece := client.recv(65_536):
                 said += piece
     return said
