@@ -12,15 +12,22 @@ FIRST = "Answer"
 """The first token of every answer, and nowhere else: what a client waits for to time the first token."""
 
 
+_MOST = 4000
+
+
 @functools.cache
-def tokens(count: int) -> tuple[str, ...]:
-    """Returns so many tokens, the shorter answers being the beginnings of the longer ones."""
+def _words() -> tuple[str, ...]:
     rng = random.Random(20251007)
     syllables = [c + v + e for c in "bdfgklmnprstv" for v in "aeiou" for e in ("", "n", "r", "st")]
     weights = [1 / (rank + 10) for rank in range(len(syllables))]  # Zipf's law, more or less
     rng.shuffle(syllables)
-    words = rng.choices(syllables, weights, k=count - 1)
+    words = rng.choices(syllables, weights, k=_MOST - 1)
     return (FIRST, *(" " + word if rng.random() < 0.6 else word for word in words))
+
+
+def tokens(count: int) -> tuple[str, ...]:
+    """Returns so many tokens, 4,000 at most; the shorter answers are the beginnings of the longer ones."""
+    return _words()[:count]
 
 
 def text(count: int) -> str:
