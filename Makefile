@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ALONE := tests/engine tests/gateway tests/faults
 .DEFAULT_GOAL := help
 .PHONY: help run run-cluster soak bench fuzz test setup proto check-protos lint format types pytest lock clean
 
@@ -33,8 +34,14 @@ format: $(VENV)/dev.stamp ## Put code and protos into shape
 types: $(VENV)/dev.stamp ## Check the types
 	$(BIN)/mypy
 
-pytest: $(VENV)/dev.stamp ## Run the tests alone, four files at a time; ARGS="-k name" chooses
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(ARGS)
+pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	@# What is held to milliseconds runs alone, the rest two files at a time.
+	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore=%)
+endif
 
 soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (15 minutes)
 	SOAK_CUTS=1000 SOAK_ANSWERS=2000 SOAK_DISCONNECTS=5000 SOAK_STREAMS=100000 SOAK_RESTARTS=20 \

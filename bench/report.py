@@ -95,9 +95,14 @@ def tables(figures: dict[str, Figures]) -> str:
 
 
 def write(figures: dict[str, Figures], faults: list[str]) -> None:
-    """Writes docs/performance.json, and the tables into docs/performance.md between their marks."""
-    report = {"machine": _machine(), "faults": faults, "figures": figures}
-    (_DOCS / "performance.json").write_text(json.dumps(report, indent=1) + "\n")
+    """Writes docs/performance.json, and the tables into docs/performance.md between their marks.
+
+    A workload that was not run keeps its figures: all of what is compared is of one run still.
+    """
+    data = _DOCS / "performance.json"
+    known: dict[str, Figures] = json.loads(data.read_text())["figures"] if data.exists() else {}
+    figures = known | figures
+    data.write_text(json.dumps({"machine": _machine(), "faults": faults, "figures": figures}, indent=1) + "\n")
     page = _DOCS / "performance.md"
     marks = re.compile(r"(<!-- figures -->\n).*(\n<!-- end of figures -->)", re.DOTALL)
     written = f"{_described()}\n\n{tables(figures)}\n"

@@ -189,10 +189,10 @@ async def test_clients_time_out_is_the_calls_deadline(path: str) -> None:
     async with (
         fake_engine() as engine,
         running_gateway(engine.url) as gateway,
-        gateway.post(path, x_request_timeout_ms="300") as client,
+        gateway.post(path, x_request_timeout_ms="1000") as client,
     ):
         call = await engine.next_call()
-        assert 0 < call.time_remaining <= 0.3
+        assert 0 < call.time_remaining <= 1
         if path == STREAM:
             await call.start()
         await client.read_head()
