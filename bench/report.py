@@ -104,7 +104,7 @@ def write(figures: dict[str, Figures], faults: list[str]) -> None:
     figures = known | figures
     data.write_text(json.dumps({"machine": _machine(), "faults": faults, "figures": figures}, indent=1) + "\n")
     page = _DOCS / "performance.md"
-    marks = re.compile(r"(<!-- figures -->\n).*(\n<!-- end of figures -->)", re.DOTALL)
+    marks = re.compile(r"(<!-- figures -->\n).*(<!-- end of figures -->)", re.DOTALL)
     written = f"{_described()}\n\n{tables(figures)}\n"
     page.write_text(marks.sub(lambda found: f"{found[1]}{written}{found[2]}", page.read_text()))
 
