@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 START_SECONDS = 30
+_PORTS = range(20_000, 32_000, 2)
+"""Outside of what the system gives to connections by itself, so that who is restarted finds its port free again."""
+_SHARES = 8
+"""At most so many workers run tests beside each other."""
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
@@ -30,13 +34,24 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, nor on the next: outside of what the system gives to connections by itself."""
+    """A port that nobody listens on now, nor on the next, and that no test beside is given meanwhile."""
     while True:
-        port = random.randrange(20_000, 32_000, 2)
+        port = next(_own_ports)
         with suppress(OSError), socket.socket() as probe, socket.socket() as next_probe:
             probe.bind(("127.0.0.1", port))
             next_probe.bind(("127.0.0.1", port + 1))
             return port
+
+
+def _share_of_ports() -> Iterator[int]:
+    """This worker's ports, in turn and for ever. Another run on this machine has the same, and begins elsewhere."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = _PORTS[worker % _SHARES :: _SHARES]
+    first = os.getpid() % len(share)
+    return itertools.cycle([*share[first:], *share[:first]])
+
+
+_own_ports = _share_of_ports()
 
 
 class Served(Protocol):

@@ -49,7 +49,8 @@ class Cable:
         _ip("-n", self._namespace, "link", "set", self._ends[1], "down")
 
     def unplug(self) -> None:
-        # The ends of the cable go with it.
+        # Both ends at once. With the namespace they would go, too, but only when the kernel comes round to it.
+        _ip("link", "delete", self._ends[0])
         _ip("netns", "delete", self._namespace)
 
     def new_socket(self) -> socket.socket:
@@ -72,8 +73,8 @@ class Cable:
 def plugged_cable() -> Iterator[Cable]:
     """A cable for the time of the context."""
     cable = Cable()
+    cable.plug()
     try:
-        cable.plug()
         yield cable
     finally:
         cable.unplug()

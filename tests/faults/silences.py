@@ -1,7 +1,7 @@
 """Clients that vanish, an engine that is cut off or frozen: the scenarios of those who fall silent without a word.
 
-Finding out takes the time-outs that a real network needs, so they run all at once and beside other tests, each with a
-service of its own; see `tests.faults.test_silences`.
+Finding out takes the time-outs that a real network needs, so they run all at once, each with a service of its own;
+see `tests.faults.test_silences`.
 """
 
 from __future__ import annotations

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.timeout(60),
     pytest.mark.asyncio(loop_scope="module"),
-    # They take longest, and are waited for last.
-    pytest.mark.usefixtures("silences"),
 ]
 
 TOLD_SECONDS = 1.0

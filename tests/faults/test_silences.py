@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.network import require_namespaces
-from tests.faults.silences import SCENARIOS, clients_vanish
+from tests.faults.silences import SCENARIOS, clients_vanish, running_scenarios
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
 pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def silences() -> Iterator[dict[str, Future[None]]]:
+    """All scenarios, running."""
+    with running_scenarios() as running:
+        yield running
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -1,4 +1,4 @@
-"""Pictures that are bombs are refused, or defused, within 100 ms and 16 MB of memory."""
+"""Pictures that are bombs are refused, or defused, for 100 ms of the processor's time and 16 MB of memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_BYTES = 16_000_000
 SENT_BYTES = 2_300_000
 """The largest picture that fits into the largest body."""
 TRIES = 3
-"""The best counts: a busy machine is slow, a bomb is slow every time."""
+"""The best counts: neighbours take cache and clock speed from a process, but a bomb is dear every time."""
 SENTENCES = {
     "The image file is damaged or incomplete.",
     "The image has more than 50 megapixels.",
