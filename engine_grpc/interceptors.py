@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = "x-request-id"
 _ARRIVAL_SECONDS = 30
 """How long a caller may take to send what it asks: its answer's place is kept meanwhile."""
+_LEAVING_SECONDS = 1
+"""How long gRPC may take to notice that a caller has left, once nothing can be sent to it any more."""
 _VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -104,9 +106,20 @@ class CallBoundary(grpc.aio.ServerInterceptor):
                 log.info("call ended", method=method, code=code, duration_ms=duration_ms)
             # Out here: gRPC keeps an aborted call, its frames and the failure that it was aborted for until Python
             # collects its garbage, and a picture with them until there is no memory left.
-            return await context.abort_with_status(to_status(failure))
+            return await _refuse(context, failure)
 
         return call
+
+
+async def _refuse(context: ServicerContext, failure: EngineError) -> None:
+    """Ends the call with the failure; see `grpc.aio.ServicerContext.abort_with_status`, which always raises."""
+    try:
+        await context.abort_with_status(to_status(failure))
+    except grpc.aio.InternalError:
+        # Nothing could be sent. When the caller has left, gRPC makes nothing of it, but only once it knows, and it
+        # tells no event: before, it would log an error where there is none.
+        await asyncio.sleep(_LEAVING_SECONDS)
+        raise
 
 
 class Arrival:
