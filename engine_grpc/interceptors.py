@@ -85,7 +85,9 @@ class CallBoundary(grpc.aio.ServerInterceptor):
             structlog.contextvars.bind_contextvars(request_id=request_id)
             task = asyncio.current_task()
             assert task is not None
+            # Until the caller has been told how it ended, which gRPC does in this task after us.
             self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
             try:
                 return await behaviour(Arrival(context, request_id, deserialize), context)
             except EngineError as error:
@@ -100,7 +102,6 @@ class CallBoundary(grpc.aio.ServerInterceptor):
                 log_unexpected(log, error)
                 failure = EngineError(Reason.INTERNAL)
             finally:
-                self._calls.discard(task)
                 code = failure.status if failure else code
                 duration_ms = round((time.perf_counter() - began) * 1000)
                 log.info("call ended", method=method, code=code, duration_ms=duration_ms)
