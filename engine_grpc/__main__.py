@@ -23,6 +23,7 @@ from engine_grpc.outcome import log_words
 from engine_grpc.registry import Answers
 from engine_grpc.server import run_until_signal, start_engine
 from engine_grpc.settings import EngineSettings, faults
+from engine_grpc.tracing import configure_tracing
 from engine_grpc.tutor import Tutor
 from engine_grpc.wiring import deadlines, fallback_options, keeping, listening_credentials, model_options, state
 
@@ -38,6 +39,7 @@ def main() -> None:
     configure_logging(settings.log_level, settings.log_format)
     if settings.log_prompts:
         log_words()
+    send_last_spans = configure_tracing(settings.otel_exporter_otlp_endpoint)
     try:
         uvloop.run(run(settings))
     except (LocalModelError, OSError) as error:
@@ -45,6 +47,8 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:  # Ctrl-C before it listens; after that the signal is the server's
         sys.exit(130)
+    finally:
+        send_last_spans()
 
 
 def _wrong_settings(error: ValidationError) -> int:

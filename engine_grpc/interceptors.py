@@ -12,6 +12,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from engine_grpc import tracing
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
 from engine_grpc.status import to_status
@@ -37,6 +38,7 @@ class CallBoundary(grpc.aio.ServerInterceptor):
     """Wraps the handlers of one service, all of them coroutines, and leaves others (health, reflection) alone."""
 
     def __init__(self, service: str) -> None:
+        self._service = service
         self._prefix = f"/{service}/"
         self._calls: set[asyncio.Task[Any]] = set()
 
@@ -83,33 +85,38 @@ class CallBoundary(grpc.aio.ServerInterceptor):
             failure: EngineError | None = None
             request_id = request_id_of(context)
             structlog.contextvars.bind_contextvars(request_id=request_id)
-            task = asyncio.current_task()
-            assert task is not None
-            # Until the caller has been told how it ended, which gRPC does in this task after us.
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
-            try:
-                return await behaviour(Arrival(context, request_id, deserialize), context)
-            except EngineError as error:
-                failure = error.alone()
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except grpc.aio.AbortError:
-                code = str(context.code())
-                raise
-            except Exception as error:  # noqa: BLE001 - the boundary: told in fixed words, logged without its text
-                log_unexpected(log, error)
-                failure = EngineError(Reason.INTERNAL)
-            finally:
-                code = failure.status if failure else code
-                duration_ms = round((time.perf_counter() - began) * 1000)
-                log.info("call ended", method=method, code=code, duration_ms=duration_ms)
+            self._note_call()
+            with tracing.call(f"{self._service}/{method}", context.invocation_metadata()) as span:
+                try:
+                    return await behaviour(Arrival(context, request_id, deserialize), context)
+                except EngineError as error:
+                    failure = error.alone()
+                except asyncio.CancelledError:
+                    code = "CANCELLED"
+                    raise
+                except grpc.aio.AbortError:
+                    code = str(context.code())
+                    raise
+                except Exception as error:  # noqa: BLE001 - the boundary: told in fixed words, logged without its text
+                    log_unexpected(log, error)
+                    failure = EngineError(Reason.INTERNAL)
+                finally:
+                    code = failure.status if failure else code
+                    duration_ms = round((time.perf_counter() - began) * 1000)
+                    log.info("call ended", method=method, code=code, duration_ms=duration_ms)
+                    tracing.call_ended(span, code)
             # Out here: gRPC keeps an aborted call, its frames and the failure that it was aborted for until Python
             # collects its garbage, and a picture with them until there is no memory left.
             return await _refuse(context, failure)
 
         return call
+
+    def _note_call(self) -> None:
+        """Counts a call until its caller has been told how it ended, which gRPC does in this task after us."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
 
 async def _refuse(context: ServicerContext, failure: EngineError) -> None:

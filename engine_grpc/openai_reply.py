@@ -6,12 +6,15 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from engine_grpc import tracing
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.event_stream import EventStreamDecoder, EventTooLargeError
 from engine_grpc.model import Delta, Done
 from engine_grpc.openai_wire import DONE, TextJoiner, parse_chunk
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from engine_grpc.model import FinishReason, ModelEvent, Usage
     from engine_grpc.openai_transport import Body
 
@@ -28,12 +31,14 @@ class Reply:
         body: The response's; it is read and closed here.
         model: Who writes it.
         usage_grace: Seconds to wait for the usage report after the finish reason.
+        span: The request's; it is ended here.
     """
 
-    def __init__(self, body: Body, model: str, usage_grace: float) -> None:
+    def __init__(self, body: Body, model: str, usage_grace: float, span: Span) -> None:
         self.model = model
         self._body = body
         self._usage_grace = usage_grace
+        self._span = span
         self._answer = _Answer()
         self._first: ModelEvent | None = None
         self._ended = False
@@ -45,6 +50,7 @@ class Reply:
             EngineError: As `next`.
         """
         self._first = await self._read()
+        self._span.add_event("first token")
 
     async def next(self) -> ModelEvent | None:
         """Returns the next event; None behind the last.
@@ -58,6 +64,7 @@ class Reply:
     def close(self) -> None:
         """Closes the connection, unless all was read and it can be used again."""
         self._body.close()
+        self._span.end()
 
     async def _read(self) -> ModelEvent | None:
         while not self._answer.over:
@@ -69,7 +76,16 @@ class Reply:
         if text := await self._late_text():
             return Delta(text)
         self._ended = True
-        return self._answer.done()
+        return self._done()
+
+    def _done(self) -> Done:
+        try:
+            done = self._answer.done()
+        except EngineError as error:
+            tracing.failed(self._span, str(error.reason))
+            raise
+        tracing.answered(self._span, done)
+        return done
 
     async def _late_text(self) -> str:
         """Reads on for the usage report, once the model has named its finish reason; returns late text, if any."""

@@ -61,8 +61,8 @@ class Transport:
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, content: bytes) -> aiohttp.ClientResponse:
-        """Sends a request and returns its response, of which only the head has come.
+    async def post(self, content: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Sends a request, with headers beside the usual ones, and returns its response: only its head has come.
 
         Raises:
             aiohttp.ClientError: The server cannot be reached, or broke off.
@@ -70,7 +70,7 @@ class Transport:
         """
         self._session = self._session or self._open()
         payload = content if len(content) <= _SLICE_BYTES else _slices(content)
-        headers = {**self._headers, "Content-Length": str(len(content))}
+        headers = {**self._headers, **headers, "Content-Length": str(len(content))}
         return await self._session.post(
             self._url, data=payload, headers=headers, allow_redirects=False, proxy=self._proxy
         )

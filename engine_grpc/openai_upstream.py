@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from openai import AsyncOpenAI
 
+from engine_grpc import tracing
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.openai_reply import Reply, drain
 from engine_grpc.openai_transport import BROKEN_CONNECTION, Body, Transport
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import aiohttp
+    from opentelemetry.trace import Span
 
     from engine_grpc.model import Prompt
 
@@ -143,21 +145,26 @@ class Upstream:
 
     async def _first_event(self, prompt: Prompt, by: float) -> Reply:
         # A deadline of our own: who is only cancelled cannot tell a silent server from a caller that has left.
-        try:
-            async with asyncio.timeout_at(by):
-                with ExitStack() as unbegun:
-                    reply = Reply(await self._post(prompt), self.model, self._options.usage_grace)
-                    unbegun.callback(reply.close)
-                    await reply.begin()
-                    unbegun.pop_all()
-                    return reply
-        except TimeoutError:
-            raise EngineError(Reason.UPSTREAM_TIMEOUT) from None
+        with tracing.asking(self.model, self._options.max_completion_tokens) as span:
+            try:
+                async with asyncio.timeout_at(by):
+                    return await self._begun(prompt, span)
+            except TimeoutError:
+                raise EngineError(Reason.UPSTREAM_TIMEOUT) from None
 
-    async def _post(self, prompt: Prompt) -> Body:
+    async def _begun(self, prompt: Prompt, span: Span) -> Reply:
+        body = await self._post(prompt, tracing.headers(span))
+        with ExitStack() as unbegun:
+            unbegun.callback(body.close)
+            reply = Reply(body, self.model, self._options.usage_grace, span)
+            await reply.begin()
+            unbegun.pop_all()
+            return reply
+
+    async def _post(self, prompt: Prompt, headers: dict[str, str]) -> Body:
         content = request_body(prompt, self._options.image_detail, self.body_options(prompt.student_id))
         try:
-            response = await self._transport.post(content)
+            response = await self._transport.post(content, headers)
         except BROKEN_CONNECTION:
             raise EngineError(Reason.UPSTREAM_UNAVAILABLE) from None
         body = Body(response)

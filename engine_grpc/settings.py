@@ -68,6 +68,9 @@ class EngineSettings(BaseSettings):
     """Where answers and sessions are shared with other engines: `redis://…`, `rediss://…` (TLS); or not at all."""
     drain_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
 
+    otel_exporter_otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    """Where traces go: an OTLP/HTTP receiver. Unset: there are none."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "auto"
     log_prompts: bool = False

@@ -21,6 +21,7 @@ from sse_gateway.lifecycle import Lifecycle
 from sse_gateway.log import configure_logging
 from sse_gateway.server import GatewayServer, server_config
 from sse_gateway.settings import GatewaySettings, faults
+from sse_gateway.tracing import configure_tracing
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
         sys.stderr.writelines(f"sse-gateway: {fault}\n" for fault in faults(error))
         sys.exit(2)
     configure_logging(settings.log_level, settings.log_format)
+    send_last_spans = configure_tracing(settings.otel_exporter_otlp_endpoint)
     lifecycle = Lifecycle()
     engine = EngineClient(settings.engine_targets, settings.engine_access)
     app = create_app(settings, engine, lifecycle)
@@ -43,6 +45,8 @@ def main() -> None:
         GatewayServer(server_config(app, settings), lifecycle, settings.drain_seconds, engine.drain).run()
     except KeyboardInterrupt:  # Ctrl-C before it listens; after that the signal is the server's
         sys.exit(130)
+    finally:
+        send_last_spans()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 
+from sse_gateway import tracing
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.record import RequestRecord
@@ -63,11 +64,14 @@ class RequestBoundary:
         exchange = _Exchange(record, scope, receive, send, self._stall_seconds)
         if not scope["path"].startswith(_WORK):
             await exchange.run(self._app)
-        elif self._lifecycle.draining:
-            await exchange.run(_refuse)
-        else:
-            with self._lifecycle.serving():
-                await exchange.run(self._app)
+            return
+        with tracing.request(scope["method"], Headers(scope=scope), record) as span:
+            if self._lifecycle.draining:
+                await exchange.run(_refuse)
+            else:
+                with self._lifecycle.serving():
+                    await exchange.run(self._app)
+            tracing.request_ended(span, scope["method"], exchange.route, record)
 
 
 class _Exchange:
@@ -82,7 +86,7 @@ class _Exchange:
         self._sending = Watch(stall_seconds, self._cut)
         self._stream: EventStreamResponse | None = None
         scope["state"]["hand_over"] = self._take_over
-        self._route: str | None = None
+        self.route: str | None = None
 
     async def run(self, app: ASGIApp) -> None:
         try:
@@ -112,7 +116,7 @@ class _Exchange:
             await app(scope, self._receive, self.send)
         finally:
             # The template: a path may hold ids.
-            self._route = getattr(scope.get("route"), "path", None)
+            self.route = getattr(scope.get("route"), "path", None)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -141,10 +145,10 @@ class _Exchange:
 
     def _log(self) -> None:
         log.log(
-            logging.DEBUG if self._route in _PROBES else logging.INFO,
+            logging.DEBUG if self.route in _PROBES else logging.INFO,
             "request ended",
             method=self._scope["method"],
-            route=self._route,
+            route=self.route,
             status=self._record.status,
             outcome=self._record.outcome or "completed",
             duration_ms=self._record.elapsed_ms,

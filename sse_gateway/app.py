@@ -59,6 +59,8 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     app = Gateway(
         title=openapi.TITLE,
         version=version("studyai-chat"),
+        # FastAPI's span would end, its metrics count, where an answer only begins to stream; see `sse_gateway.tracing`.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
         docs_url=None,

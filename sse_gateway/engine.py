@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
 
+from sse_gateway import tracing
 from sse_gateway.channel import EngineAccess
 from sse_gateway.errors import ErrorCode, GatewayError
 from sse_gateway.places import Places
@@ -64,7 +65,7 @@ class CallOptions:
         Raises:
             GatewayError: DEADLINE_EXCEEDED, already.
         """
-        metadata = (*place.metadata, ("x-request-id", self.request_id), *more)
+        metadata = (*place.metadata, ("x-request-id", self.request_id), *tracing.metadata(), *more)
         if self.deadline is None:
             return {"metadata": metadata}
         seconds = self.deadline - asyncio.get_running_loop().time()

@@ -43,6 +43,11 @@ class GatewaySettings(CallerSettings, EngineAccessSettings, BaseSettings):
     drain_seconds: float = Field(default=30, ge=0, le=86_400, allow_inf_nan=False, examples=["30"])
     """How long running answers may go on after SIGTERM or SIGINT."""
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://[^\s/]+", examples=["http://localhost:4318"]
+    )
+    """Where traces go: an OTLP/HTTP receiver. Unset: there are none."""
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", examples=["info"])
     log_format: LogFormat = Field(default="auto", examples=["json"])
     """`auto`: `console` on a terminal, else `json`."""
