@@ -50,6 +50,8 @@ class Cluster:
     engine_ports: list[int]
     gateway_ports: list[int]
     redis_port: int | None
+    metrics_ports: list[int]
+    """The engines', if they are to have any."""
     tls: bool
     """Whether the engines have a certificate; it should name `localhost`."""
 
@@ -67,7 +69,12 @@ class Cluster:
     @property
     def ports(self) -> list[int]:
         """Everything that is to be listened on."""
-        return [*self.engine_ports, *self.gateway_ports, *([self.redis_port] if self.redis_port else [])]
+        return [
+            *self.engine_ports,
+            *self.gateway_ports,
+            *self.metrics_ports,
+            *([self.redis_port] if self.redis_port else []),
+        ]
 
     def settings(self) -> dict[str, str]:
         """What all processes are told of each other."""
@@ -80,6 +87,8 @@ class Cluster:
         """Each process and its own settings, in the order to start them."""
         python = [sys.executable, "-m"]
         engines = [([*python, "engine_grpc"], {"ENGINE_PORT": str(port)}) for port in self.engine_ports]
+        for (_, own), port in zip(engines, self.metrics_ports, strict=False):
+            own["ENGINE_METRICS_PORT"] = str(port)
         gateways = [([*python, "sse_gateway"], {"PORT": str(port)}) for port in self.gateway_ports]
         return [*([(self._redis(), {})] if self.redis_port else []), *engines, *gateways]
 
@@ -127,10 +136,12 @@ def plan(known: Mapping[str, str | None]) -> Cluster:
     parser.add_argument("--redis", action="store_true", help="with a Redis that the engines share")
     asked = parser.parse_args()
     engine, gateway = int(known.get("ENGINE_PORT") or 5001), int(known.get("PORT") or _DEFAULT_PORT)
+    measured = known.get("ENGINE_METRICS_PORT")
     return Cluster(
         engine_ports=[engine + number for number in range(asked.engines)],
         gateway_ports=[gateway + number for number in range(asked.gateways)],
         redis_port=int(known.get("REDIS_PORT") or 6380) if asked.redis else None,
+        metrics_ports=[int(measured) + number for number in range(asked.engines)] if measured else [],
         tls=bool(known.get("ENGINE_TLS_CERT_FILE")),
     )
 

@@ -8,6 +8,7 @@ import os
 # reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+import asyncio
 import gc
 import sys
 from contextlib import AsyncExitStack, aclosing
@@ -16,6 +17,7 @@ import structlog
 import uvloop
 from pydantic import ValidationError
 
+from engine_grpc import metrics
 from engine_grpc.embedded import MODEL_NAME, LocalModelError, local_model
 from engine_grpc.log import configure_logging
 from engine_grpc.openai_model import OpenAIModel
@@ -72,6 +74,12 @@ async def run(settings: EngineSettings) -> None:
         engine = await start_engine(
             tutor, answers, host, settings.engine_port, credentials=credentials, tokens=settings.service_tokens
         )
+        stack.enter_context(metrics.served(host, settings.engine_metrics_port))
+        metrics.ROOM.set(settings.max_concurrent_answers)
+        metrics.LIVE_ANSWERS.set_function(lambda: answers.live)
+        metrics.LIVE_CALLS.set_function(lambda: engine.calls.live)
+        lag = asyncio.create_task(metrics.measure_lag())
+        stack.callback(lag.cancel)
         # What is there now stays to the end. Every full collection looked through it for 40 ms; all streams waited.
         gc.collect()
         gc.freeze()

@@ -72,6 +72,8 @@ class Answer:
         self.deltas: list[str] = []
         self.ending: Ending | None = None
         self.readers = 0
+        self.most_readers = 0
+        """At once, so far."""
         self.on_readers: Callable[[], object] = lambda: None
         """Called when the first reader comes, and when the last one leaves before the ending."""
         self.on_read: Callable[[], object] = lambda: None
@@ -134,6 +136,7 @@ class Answer:
         A piece ends at the delta numbered `boundary`, if it comes to it.
         """
         self.readers += 1
+        self.most_readers = max(self.most_readers, self.readers)
         if self.readers == 1:
             self.on_readers()
         try:

@@ -12,7 +12,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from engine_grpc import tracing
+from engine_grpc import metrics, tracing
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
 from engine_grpc.status import to_status
@@ -104,6 +104,7 @@ class CallBoundary(grpc.aio.ServerInterceptor):
                     code = failure.status if failure else code
                     duration_ms = round((time.perf_counter() - began) * 1000)
                     log.info("call ended", method=method, code=code, duration_ms=duration_ms)
+                    metrics.CALLS.labels(method, code).inc()
                     tracing.call_ended(span, code)
             # Out here: gRPC keeps an aborted call, its frames and the failure that it was aborted for until Python
             # collects its garbage, and a picture with them until there is no memory left.

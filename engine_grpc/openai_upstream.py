@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from openai import AsyncOpenAI
 
-from engine_grpc import tracing
+from engine_grpc import metrics, tracing
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.openai_reply import Reply, drain
 from engine_grpc.openai_transport import BROKEN_CONNECTION, Body, Transport
@@ -67,13 +67,14 @@ class Upstream:
 
     Args:
         options: How to ask.
-        name: In the log: no host, no model.
+        name: In the log and in metrics: no host, no model.
         longest_pause: Seconds. A server that asks for a longer pause gets no second try.
     """
 
     def __init__(self, options: OpenAIOptions, name: str, longest_pause: float) -> None:
         self.model = options.model
         self._options = options
+        self._name = name
         self._longest_pause = longest_pause
         self._budget = RetryBudget()
         self._breaker = CircuitBreaker(name, monotonic)
@@ -133,11 +134,13 @@ class Upstream:
                 try:
                     reply = await self._first_event(prompt, by)
                 except EngineError as error:
+                    metrics.ATTEMPTS.labels(self._name, str(error.reason)).inc()
                     if error.reason in _DEAD:
                         self._breaker.failed(attempt)
                     else:
                         self._breaker.succeeded()
                     raise
+                metrics.ATTEMPTS.labels(self._name, "OK").inc()
                 self._breaker.succeeded()
                 return reply
         except CircuitOpenError as error:

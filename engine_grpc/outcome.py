@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from engine_grpc import metrics
 from engine_grpc.answers import Finished
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.model import FinishReason
@@ -36,7 +37,8 @@ def log_words() -> None:
 
 
 def log_end(answer: Answer) -> None:
-    """Logs the end of an answer. Only the engine that wrote it does."""
+    """Logs and counts the end of an answer. Only the engine that wrote it does."""
+    _count(answer)
     log.info(
         "answer ended",
         answer_id=answer.started.answer_id,
@@ -50,8 +52,19 @@ def log_end(answer: Answer) -> None:
         structlog.get_logger(_WORDS).info("answer words", answer_id=answer.started.answer_id, **words)
 
 
+def _count(answer: Answer) -> None:
+    ending = answer.ending
+    metrics.ENDED.labels(outcome(ending), str(ending.reason) if isinstance(ending, EngineError) else "").inc()
+    metrics.DURATION.observe(answer.elapsed)
+    metrics.READERS.observe(answer.most_readers)
+    if isinstance(ending, Finished):
+        metrics.TOKENS.labels("prompt").inc(ending.usage.prompt_tokens)
+        metrics.TOKENS.labels("completion").inc(ending.usage.completion_tokens)
+
+
 def log_lost(answer_id: str) -> None:
     """Logs the end of an answer whose engine is gone: the first engine that notices does."""
+    metrics.ENDED.labels("engine_lost", str(Reason.ENGINE_UNAVAILABLE)).inc()
     log.warning("answer ended", answer_id=answer_id, outcome="engine_lost", code=str(Reason.ENGINE_UNAVAILABLE))
 
 

@@ -68,6 +68,8 @@ class EngineSettings(BaseSettings):
     """Where answers and sessions are shared with other engines: `redis://…`, `rediss://…` (TLS); or not at all."""
     drain_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
 
+    engine_metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where `/metrics` is served over HTTP, on ENGINE_HOST. Unset: nowhere."""
     otel_exporter_otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
     """Where traces go: an OTLP/HTTP receiver. Unset: there are none."""
 

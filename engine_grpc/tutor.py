@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from engine_grpc import image, prompt, usage
+from engine_grpc import image, metrics, prompt, usage
 from engine_grpc.answers import Answer, Finished, Started
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
@@ -96,6 +96,8 @@ class Tutor:
         async with self._asking.setdefault((question.student_id, key), asyncio.Lock()):
             fingerprint = question.fingerprint()
             joined = self._answers.join(question.student_id, key, fingerprint)
+            if joined:
+                metrics.JOINS.inc()
             return joined or await self._ask_first(question, key, fingerprint)
 
     async def resume(self, answer_id: str, student_id: str, after: int) -> Answer:
@@ -110,6 +112,7 @@ class Tutor:
             await _caught_up(answer, remote, after)
         if after > len(answer.deltas) + (answer.ending is not None):
             raise EngineError(Reason.INVALID_REQUEST, "The answer has no such event.", field="after_sequence")
+        metrics.RESUMES.inc()
         return answer
 
     async def stop(self, answer_id: str, student_id: str) -> None:
@@ -137,6 +140,7 @@ class Tutor:
         started = self._started(question, key)
         remote = await self._shared.claim(started, fingerprint)
         if remote:
+            metrics.JOINS.inc()
             return self._follow(remote)
         try:
             return self._start(question, started, asked, fingerprint)
@@ -188,6 +192,7 @@ class Tutor:
         # The model alone holds the prompt, and with it the picture, and lets go of it when it has been asked.
         events = self._model.stream(asked, min(self._deadlines.first_token, self._deadlines.answer))
         answer = self._answers.start(started, lambda answer: self._write(answer, events), fingerprint)
+        metrics.STARTED.inc()
         # Of the count alone: an answer is kept for minutes, and the picture must not be with it.
         answer.estimate = functools.partial(usage.estimate, usage.prompt_tokens(asked))
         answer.on_read = lambda: self._remember_turn(answer)
@@ -221,14 +226,17 @@ class Tutor:
         """Appends the model's text to the answer until it is done. Until it has begun, the deadline is the model's."""
         loop = asyncio.get_running_loop()
         last, stall = loop.time() + self._deadlines.answer, self._deadlines.stall
-        set_to = 0.0
+        set_to, pace = 0.0, metrics.Pace(loop.time() - answer.elapsed)
         try:
             async with asyncio.timeout(None) as deadline, aclosing(events):
                 async for event in events:
                     _take(answer, event)
+                    now = loop.time()
+                    if isinstance(event, Delta):
+                        pace.text(now)
                     # A timer costs more than a token: it is put off by a little too much, and so for many at once.
-                    if set_to < (due := loop.time() + stall):
-                        set_to = due + stall / 20
+                    if set_to < now + stall:
+                        set_to = now + stall * 1.05
                         deadline.reschedule(min(last, set_to))
         except TimeoutError:
             late = loop.time() >= last

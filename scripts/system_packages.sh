@@ -9,6 +9,7 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v node >/dev/null || missing+=(nodejs npm)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v curl >/dev/null || missing+=(curl)
+command -v promtool >/dev/null || missing+=(prometheus)
 command -v slowhttptest >/dev/null || missing+=(slowhttptest)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v setsid >/dev/null || missing+=(util-linux)
@@ -17,10 +18,12 @@ if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   echo "Installing ${missing[*]} …"
   { $sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install --yes \
     --no-install-recommends "${missing[@]}"; } >/dev/null || echo "could not install ${missing[*]}" >&2
-  # The tests start Redis servers of their own.
-  if [[ " ${missing[*]} " == *" redis-server "* && -d /run/systemd/system ]]; then
-    $sudo systemctl --quiet disable --now redis-server || true
-  fi
+  # The tests start servers of their own.
+  for service in redis-server prometheus; do
+    if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+      $sudo systemctl --quiet disable --now "$service" || true
+    fi
+  done
 fi
 
 for folder in tests/node examples/node; do

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 
-from sse_gateway import tracing
+from sse_gateway import metrics, tracing
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.record import RequestRecord
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
-_PROBES = frozenset({"/healthz", "/readyz"})
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: of interest to nobody but who looks for them."""
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -131,6 +131,7 @@ class _Exchange:
 
     def _take_over(self, stream: EventStreamResponse) -> None:
         self._stream = stream
+        metrics.FIRST_EVENT.observe(self._record.elapsed_ms / 1000)
 
     def _cut(self) -> None:
         """Ends the connection. Closing it politely would wait for the client to take what it does not take."""
@@ -144,6 +145,8 @@ class _Exchange:
             await response(self._scope, self._receive, self.send)
 
     def _log(self) -> None:
+        if self.route not in _PROBES:
+            metrics.request_ended(self.route, self._record)
         log.log(
             logging.DEBUG if self.route in _PROBES else logging.INFO,
             "request ended",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from studyai.v1.chat_pb2 import CompleteChatImageResponse, ResumeAnswerRequest, StopAnswerRequest
 
+from sse_gateway import metrics
 from sse_gateway.dependencies import Asker, Deadline, Parts
 from sse_gateway.disconnect import while_connected
 from sse_gateway.engine import CallOptions
@@ -59,6 +60,8 @@ async def get_answer(
         async with while_connected(request.receive):
             return await _whole(asked, parts, options)
     asked.boundary_sequence = last_event_id or 0
+    if last_event_id:
+        metrics.RESUMES.inc()
     messages = parts.engine.resume(asked, options)
     events = AnswerEvents(accumulate=accumulate, after=last_event_id)
     return event_stream(LiveAnswer(messages, record, events), request, parts.settings)

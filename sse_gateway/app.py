@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from sse_gateway import answers, chat, health, openapi
+from sse_gateway import answers, chat, health, metrics, openapi
 from sse_gateway.access import RequestBoundary
 from sse_gateway.auth import authenticator
 from sse_gateway.cors import allow_origins
@@ -76,6 +77,7 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
         authenticator(settings),
         student_limits(settings),
     )
+    _let_measure(app.state.parts)
     app.add_middleware(RequestBoundary, lifecycle=lifecycle, stall_seconds=settings.write_stall_timeout_seconds)
     if settings.cors_allow_origins:
         allow_origins(app, settings.cors_allow_origins)
@@ -90,10 +92,18 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     return app
 
 
+def _let_measure(parts: Parts) -> None:
+    metrics.LIVE.set_function(lambda: parts.lifecycle.requests)
+    metrics.UPLOAD_BYTES.set_function(lambda: parts.uploads.held)
+    metrics.UPLOADS_WAITING.set_function(lambda: parts.uploads.waiting)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     async with AsyncExitStack() as stack:
+        lag = asyncio.create_task(metrics.measure_lag())
+        stack.callback(lag.cancel)
         await stack.enter_async_context(parts.engine)
         await stack.enter_async_context(parts.limits)
         if parts.authenticator:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
 
-from sse_gateway import tracing
+from sse_gateway import metrics, tracing
 from sse_gateway.channel import EngineAccess
 from sse_gateway.errors import ErrorCode, GatewayError
 from sse_gateway.places import Places
@@ -204,13 +204,18 @@ class EngineClient:
             if self._drained:
                 raise GatewayError(ErrorCode.DRAINING)
             yield call
+            metrics.ENGINE_CALLS.labels("OK").inc()
         except grpc.aio.AioRpcError as error:
-            raise gateway_error(error) from None
+            failure = gateway_error(error)
+            metrics.ENGINE_CALLS.labels(failure.code).inc()
+            raise failure from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            raise GatewayError(self._why_cancelled(call)) from None
+            code = self._why_cancelled(call)
+            metrics.ENGINE_CALLS.labels(code).inc()
+            raise GatewayError(code) from None
         finally:
             self._calls.discard(call)
             call.cancel()

@@ -1,8 +1,9 @@
-"""Whether the gateway lives, and whether it should be sent requests: each check by its name."""
+"""Whether the gateway lives, whether it should be sent requests (each check by its name), and its metrics."""
 
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from sse_gateway.dependencies import Parts
@@ -43,3 +44,9 @@ async def readyz(request: Request, response: Response) -> Health:
         return Health(status="ok")
     response.status_code = 503
     return Health(status="unavailable", failed=failed)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics() -> Response:
+    """Returns the metrics of this process, for Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

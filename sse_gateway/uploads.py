@@ -60,6 +60,11 @@ class UploadMemory:
         self.held = 0
         """Bytes in memory now."""
 
+    @property
+    def waiting(self) -> int:
+        """How many uploads wait for room."""
+        return len(self._waiting)
+
     async def take(self, upload: Upload, size: int) -> None:
         """See `Upload.grow`."""
         try:

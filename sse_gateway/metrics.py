@@ -1,0 +1,56 @@
+"""Every metric of the gateway, in Prometheus' words. Labels have few values: templates of routes, codes, no id."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+if TYPE_CHECKING:
+    from sse_gateway.record import RequestRecord
+
+# When a counter was made is a series more for each, of use to nobody here.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_LAG_PERIOD_SECONDS = 0.5
+
+REQUESTS = Counter(
+    "studyai_http_requests",
+    "Requests by route, HTTP status (0: none was sent) and outcome: `completed`, an error's code, or `client_gone`, "
+    "`client_stalled`, `cancelled`.",
+    ["route", "status", "outcome"],
+)
+DURATION = Histogram(
+    "studyai_http_request_duration_seconds", "From a request's head to its response's end.", ["route"], buckets=_SECONDS
+)
+FIRST_EVENT = Histogram(
+    "studyai_stream_first_event_seconds", "From a stream's request to its `start`.", buckets=_SECONDS
+)
+RESUMES = Counter("studyai_streams_resumed", "Streams that went on behind an event that their client had seen.")
+LIVE = Gauge("studyai_http_requests_live", "Requests being served, probes left out.")
+UPLOAD_BYTES = Gauge("studyai_upload_bytes", "Of questions in memory that no engine has taken yet.")
+UPLOADS_WAITING = Gauge("studyai_uploads_waiting", "Uploads that wait for memory.")
+ENGINE_CALLS = Counter("studyai_engine_calls", "Calls to engines, each attempt, by how they ended.", ["code"])
+LAG = Histogram("studyai_event_loop_lag_seconds", "How late the event loop is.", buckets=_LAG)
+BUILD = Gauge("studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"])
+BUILD.labels("gateway", version("studyai-chat"), platform.python_version()).set(1)
+
+
+def request_ended(route: str | None, record: RequestRecord) -> None:
+    """Counts a request. All that no route was found for are of one."""
+    route = route or "none"
+    REQUESTS.labels(route, record.status or 0, record.outcome or "completed").inc()
+    DURATION.labels(route).observe(record.elapsed_ms / 1000)
+
+
+async def measure_lag() -> None:
+    """Measures the running loop's lag until it is cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _LAG_PERIOD_SECONDS
+        await asyncio.sleep(_LAG_PERIOD_SECONDS)
+        LAG.observe(max(0.0, loop.time() - due))
