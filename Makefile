@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ALONE := tests/engine tests/gateway tests/faults
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster soak bench fuzz test setup proto check-protos lint format types pytest lock clean
+.PHONY: help run run-cluster soak bench fuzz test setup proto check-protos web lint format types pytest lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ proto: $(VENV)/dev.stamp ## Write generated/ anew from protos/
 check-protos: $(VENV)/dev.stamp ## Fail on drift, lint, format and breaking changes of the contract
 	scripts/check_protos.sh
 
+web: ## Write the web client's libraries anew into sse_gateway/web/vendor, from npm
+	scripts/web/vendor.sh
+
 lock: $(VENV)/run.stamp ## Resolve the dependencies anew into requirements/
 	scripts/lock.sh
 
@@ -77,7 +80,7 @@ $(VENV)/bench.stamp: requirements/bench.lock $(VENV)/run.stamp
 	@touch $@
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/node/node_modules examples/node/node_modules
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis scripts/web/node_modules tests/node/node_modules examples/node/node_modules
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'

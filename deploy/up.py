@@ -34,6 +34,7 @@ _DEFAULT_PORT = 3000
 _GREETING = """
 StudyAI is ready on {urls}
 
+  In a browser:       {url}/    and for developers {url}/playground
   Ask about a page:   .venv/bin/studyai ask examples/homework.png "What is x in the first equation?"{option}
   As an app does:     curl -N {url}/api/ai/chat-image-stream -H 'Content-Type: application/json' -d @examples/ask.json
   All in one reply:   curl {url}/api/ai/chat-image -H 'Content-Type: application/json' -d @examples/ask.json

@@ -26,7 +26,7 @@ if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   done
 fi
 
-for folder in tests/node examples/node; do
+for folder in tests/node examples/node scripts/web; do
   if command -v npm >/dev/null && [ ! -d "$folder/node_modules" ]; then
     npm ci --silent --no-audit --no-fund --prefix "$folder" || echo "could not install $folder" >&2
   fi

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from sse_gateway import answers, chat, health, metrics, openapi
@@ -24,6 +24,7 @@ from sse_gateway.limits import student_limits
 from sse_gateway.live import NothingNewError
 from sse_gateway.record import RequestRecord
 from sse_gateway.uploads import UploadMemory
+from sse_gateway.web_pages import add_web_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,6 +90,7 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     app.include_router(answers.router)
     app.include_router(health.router)
     _add_docs(app)
+    add_web_client(app)
     return app
 
 
@@ -123,11 +125,7 @@ def _add_docs(app: FastAPI) -> None:
             swagger_favicon_url="data:,",
         )
 
-    async def home(_request: Request) -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     app.add_route("/docs", docs, include_in_schema=False)
-    app.add_route("/", home, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_standalone_docs", "static/swagger")]))
 
 

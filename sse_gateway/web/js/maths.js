@@ -1,0 +1,112 @@
+// Formulas in Markdown: $…$, $$…$$, \(…\) and \[…\], as elements that are filled when they are in the page.
+import katex from "/web/vendor/katex.js";
+
+const OPENINGS = [
+  ["$$", "$$", true],
+  ["\\[", "\\]", true],
+  ["\\(", "\\)", false],
+  ["$", "$", false],
+];
+const LONGEST_DOLLARS = 300; // a price is no formula that is never closed
+
+/** A plugin of markdown-it. */
+export function maths(markdown) {
+  markdown.inline.ruler.before("escape", "maths", inline);
+  markdown.block.ruler.before("fence", "maths", block, { alt: ["paragraph", "blockquote", "list"] });
+  markdown.renderer.rules.maths = (tokens, index) => {
+    const { content, meta } = tokens[index];
+    return `<span class="maths" data-display="${meta}">${markdown.utils.escapeHtml(content)}</span>`;
+  };
+}
+
+/** Draws the formulas in an element. What is none stays as it was written. */
+export function draw(element) {
+  for (const place of element.querySelectorAll(".maths")) {
+    const source = place.textContent;
+    try {
+      // Into the element: markup would bring styles of its own, which the page's policy does not let in.
+      katex.render(source, place, { displayMode: place.dataset.display === "true", maxExpand: 500, maxSize: 20 });
+    } catch {
+      place.textContent = source;
+    }
+  }
+}
+
+/** Where a text's last formula begins that has not ended yet, or the text's length. */
+export function unclosed(text) {
+  let at = 0;
+  while (at < text.length) {
+    if (text[at] === "`") {
+      const ticks = /^`+/.exec(text.slice(at))[0];
+      const end = text.indexOf(ticks, at + ticks.length);
+      if (end < 0) return text.length;
+      at = end + ticks.length;
+      continue;
+    }
+    const found = opening(text, at);
+    if (!found) {
+      at += text[at] === "\\" ? 2 : 1;
+      continue;
+    }
+    const end = closing(text, at, found);
+    if (end < 0 && mayStillClose(text.slice(at), found)) return at;
+    at = end < 0 ? at + found[0].length : end + found[1].length;
+  }
+  // A lone backslash or dollar at the end may be the first half of an opening.
+  return /(?:\\|\$)$/.test(text) ? text.length - 1 : text.length;
+}
+
+function mayStillClose(rest, [open]) {
+  return open !== "$" || (rest.length < LONGEST_DOLLARS && !rest.includes("\n"));
+}
+
+function opening(text, at) {
+  const found = OPENINGS.find(([open]) => text.startsWith(open, at));
+  return found && (found[0] !== "$" || /\S/.test(text[at + 1] ?? "")) ? found : undefined;
+}
+
+function closing(text, at, [open, close]) {
+  for (let end = at + open.length; (end = text.indexOf(close, end)) >= 0; end += 1) {
+    if (open !== "$") return end;
+    const inside = text.slice(at + 1, end);
+    if (inside.includes("\n")) return -1;
+    // As Pandoc has it: no space before the closing dollar, no digit behind it, so that prices are none.
+    if (!/[\s\\]$/.test(inside) && !/\d/.test(text[end + 1] ?? "")) return end;
+  }
+  return -1;
+}
+
+function inline(state, silent) {
+  const found = opening(state.src, state.pos);
+  const end = found ? closing(state.src, state.pos, found) : -1;
+  if (end <= state.pos + (found?.[0].length ?? 0)) return false;
+  if (!silent) push(state, state.src.slice(state.pos + found[0].length, end), found[2]);
+  state.pos = end + found[1].length;
+  return true;
+}
+
+function block(state, startLine, endLine, silent) {
+  const start = state.bMarks[startLine] + state.tShift[startLine];
+  const found = OPENINGS.find(([open, , display]) => display && state.src.startsWith(open, start));
+  if (!found) return false;
+  for (let line = startLine; line < endLine; line += 1) {
+    const from = line === startLine ? start + found[0].length : state.bMarks[line];
+    const end = state.src.indexOf(found[1], from);
+    if (end < 0 || end >= state.eMarks[line]) continue;
+    if (state.src.slice(end + found[1].length, state.eMarks[line]).trim()) return false;
+    if (silent) return true;
+    state.line = line + 1;
+    const token = push(state, state.src.slice(start + found[0].length, end), true);
+    token.map = [startLine, state.line];
+    token.block = true;
+    return true;
+  }
+  return false;
+}
+
+function push(state, content, display) {
+  const token = state.push("maths", "", 0);
+  token.content = content.trim();
+  token.meta = display;
+  return token;
+}

@@ -1,0 +1,68 @@
+"""The page in Debian's Chromium, in front of the whole service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.end_to_end.conftest import WORKSHEET, Service, tool
+from tests.processes import running_engine_process, running_gateway_process
+from tests.upstream import running_upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PHONE: Any = {"width": 360, "height": 740}
+DESKTOP: Any = {"width": 1280, "height": 800}
+expect.set_options(timeout=10_000)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=tool("chromium"),
+            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def running_service() -> Iterator[Service]:
+    with (
+        running_upstream() as upstream,
+        running_engine_process(upstream.base_url) as engine,
+        running_gateway_process(engine, HEARTBEAT_SECONDS="0.2") as gateway,
+    ):
+        yield Service(upstream, engine, gateway)
+
+
+@pytest.fixture
+def service(running_service: Service) -> Service:
+    running_service.upstream.requests.clear()
+    return running_service
+
+
+@pytest.fixture(params=[PHONE, DESKTOP], ids=["phone", "desktop"])
+def page(browser: Browser, service: Service, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page for students. What its policy blocks, and what it throws, fails the test."""
+    with browser.new_context(viewport=request.param) as context:
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda told: faults.append(told.text) if "Content Security Policy" in told.text else None)
+        page.goto(service.url)
+        yield page
+        assert faults == []
+
+
+def ask(page: Page, prompt: str = "What is x?", *, picture: bool = True) -> None:
+    """Asks as a student does."""
+    if picture:
+        page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+        expect(page.get_by_alt_text("Your picture")).to_be_visible()
+    page.get_by_role("textbox", name="Your question").fill(prompt)
+    page.get_by_role("button", name="Ask").click()

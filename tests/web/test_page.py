@@ -1,0 +1,250 @@
+"""The page for students, used in Chromium at the size of a phone and of a desktop."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests import upstream as up
+from tests.end_to_end.conftest import WORKSHEET
+from tests.processes import running_gateway_process
+from tests.upstream import Signal
+from tests.web.conftest import ask
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.end_to_end.conftest import Service
+
+AXE = Path(__file__).parents[2] / "scripts" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+ANSWER = "Subtract 7:\n\n$$3x = 15$$\n\nSo **x** is $5$.\n\n- check it\n"
+
+
+def script(service: Service, *pieces: str) -> None:
+    service.upstream.script(up.stream_headers(), *map(up.chunk, pieces), up.finish(), up.usage(7, 3), up.done())
+
+
+def gated(service: Service, first: str, rest: str) -> Signal:
+    """The model says `first`, and `rest` when the signal is set."""
+    opened = Signal()
+    service.upstream.script(
+        up.stream_headers(), up.chunk(first), up.gate(opened), up.chunk(rest), up.finish(), up.done()
+    )
+    return opened
+
+
+def test_answer_appears_while_it_is_written_with_its_maths_and_markdown(page: Page, service: Service) -> None:
+    opened = gated(service, "First **step**: $3x", " = 15$, so\n\n$$x = 5$$\n")
+    ask(page)
+    answer = page.locator(".answer")
+    expect(answer.locator("strong")).to_have_text("step")
+    assert "$" not in answer.inner_text()  # half a formula is not shown
+    opened.set()
+    expect(answer.locator(".katex")).to_have_count(2)
+    expect(answer.locator(".katex-display")).to_be_visible()
+    expect(page.get_by_role("button", name="Ask")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_follow_up_needs_no_second_picture(page: Page, service: Service) -> None:
+    script(service, "x is 5.")
+    ask(page)
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+    script(service, "Because 3 times 5 is 15.")
+    ask(page, "Why?", picture=False)
+    expect(page.locator(".answer").last).to_have_text("Because 3 times 5 is 15.")
+    messages = service.upstream.requests[-1].json["messages"]
+    assert "image_url" in json.dumps(messages)
+    assert "x is 5." in json.dumps(messages)
+
+
+def test_stop_keeps_the_text_so_far_and_ends_the_model(page: Page, service: Service) -> None:
+    service.upstream.script(up.stream_headers(), up.chunk("So far."), up.silence())
+    ask(page)
+    expect(page.locator(".answer")).to_have_text("So far.")
+    page.get_by_role("button", name="Stop generating").click()
+    expect(page.locator(".state")).to_have_text("Stopped.")
+    expect(page.locator(".answer")).to_have_text("So far.")
+    service.upstream.requests[-1].closed.block()
+
+
+def test_without_streaming_the_fallback_answers_and_the_setting_is_kept(page: Page, service: Service) -> None:
+    page.get_by_label("Settings").click()
+    page.get_by_role("switch").uncheck()
+    page.reload()
+    page.get_by_label("Settings").click()
+    expect(page.get_by_role("switch")).not_to_be_checked()
+    page.keyboard.press("Escape")
+    script(service, "x is 5.")
+    with page.expect_request("**/api/ai/chat-image"):
+        ask(page)
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+
+
+def test_failure_is_told_in_a_sentence_and_try_again_asks_with_the_same_key(page: Page, service: Service) -> None:
+    service.upstream.script(up.stream_headers(), up.chunk("Half"), up.reset())
+    with page.expect_request("**/api/ai/chat-image-stream") as first:
+        ask(page)
+    expect(page.locator(".state")).to_contain_text("The answer broke off. Please try again.")
+    script(service, "Whole.")
+    with page.expect_request("**/api/ai/chat-image-stream") as second:
+        page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".answer")).to_have_text("Whole.")
+    keys = {request.value.headers["idempotency-key"] for request in (first, second)}
+    assert len(keys) == 1
+
+
+def test_gateway_killed_in_mid_answer_and_restarted_loses_nothing_and_asks_once(page: Page, service: Service) -> None:
+    with running_gateway_process(service.engine) as gateway:
+        page.goto(f"http://127.0.0.1:{gateway.port}")
+        opened = gated(service, "The first half, ", "and the second.")
+        ask(page)
+        expect(page.locator(".answer")).to_have_text("The first half,")
+        gateway.stop(9)
+        expect(page.locator(".state")).to_contain_text("Connecting again")
+        opened.set()
+        with running_gateway_process(service.engine, port=gateway.port):
+            expect(page.locator(".answer")).to_have_text("The first half, and the second.", timeout=20_000)
+            expect(page.get_by_role("button", name="Ask")).to_be_visible()
+    assert len(service.upstream.requests) == 1
+
+
+def test_proxy_that_cannot_stream_is_answered_by_the_fallback(page: Page, service: Service) -> None:
+    page.route(
+        "**/api/ai/chat-image-stream", lambda route: route.fulfill(status=200, body="<html>", content_type="text/html")
+    )
+    script(service, "x is 5.")
+    ask(page)
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+
+
+def test_offline_is_shown_and_the_question_is_sent_when_the_network_is_back(page: Page, service: Service) -> None:
+    script(service, "x is 5.")
+    page.context.set_offline(True)
+    expect(page.get_by_text("You are offline. What you ask")).to_be_visible()
+    ask(page)
+    expect(page.locator(".state")).to_contain_text("You are offline")
+    page.context.set_offline(False)
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+
+
+SCRIPTS = [
+    "<script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 1'>",
+    "[click](javascript:window.hacked=1)",
+    "![x](https://example.com/x.png)",
+    "$\\href{javascript:window.hacked=1}{x}$",
+    "$\\htmlStyle{color:red}{x}$",
+    "`<svg onload=window.hacked=1>`",
+]
+
+
+def test_scripts_in_the_models_text_the_prompt_and_a_files_name_do_nothing(page: Page, service: Service) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    script(service, "\n\n".join(SCRIPTS))
+    name = "<img src=x onerror=window.hacked=1>.png"
+    picture: Any = {"name": name, "mimeType": "image/png", "buffer": WORKSHEET.read_bytes()}
+    page.get_by_label("Take or choose a picture").set_input_files(picture)
+    expect(page.locator("#picture-name")).to_have_text(name)
+    ask(page, SCRIPTS[1], picture=False)
+    expect(page.locator(".answer")).to_contain_text("window.hacked = 1")
+    expect(page.get_by_role("button", name="Ask")).to_be_visible()
+    for link in page.locator(".answer a").all():
+        link.click()
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".answer :is(script, img, svg[onload], [style*='red'], a[href^='javascript'])").count() == 0
+    assert not [url for url in asked if "example.com" in url]
+
+
+def test_picture_can_be_pasted_and_dropped_and_a_file_that_is_none_is_told_of(page: Page, service: Service) -> None:
+    del service
+    transfer = """(type) => {
+        const transfer = new DataTransfer();
+        const canvas = document.createElement("canvas");
+        return new Promise((done) => canvas.toBlob((blob) => {
+            transfer.items.add(new File([blob], type + ".png", {type: "image/png"}));
+            const event = type === "paste" ? new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true})
+                                           : new DragEvent("drop", {dataTransfer: transfer, bubbles: true});
+            document.body.dispatchEvent(event);
+            done();
+        }));
+    }"""
+    for way in ("paste", "drop"):
+        page.evaluate(transfer, way)
+        expect(page.locator("#picture-name")).to_have_text(f"{way}.png")
+    page.get_by_role("button", name="Remove the picture").click()
+    broken: Any = {"name": "broken.png", "mimeType": "image/png", "buffer": b"none"}
+    page.get_by_label("Take or choose a picture").set_input_files([broken])
+    expect(page.get_by_role("alert")).to_contain_text("I cannot open this file as a picture")
+
+
+def test_question_is_asked_with_the_keyboard_alone(page: Page, service: Service) -> None:
+    script(service, "x is 5.")
+    page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+    expect(page.get_by_role("textbox", name="Your question")).to_be_focused()
+    page.keyboard.type("What is x?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#said")).to_have_text("The answer: x is 5.")
+
+
+@pytest.mark.parametrize("path", ["/", "/playground"])
+def test_axe_finds_nothing_before_and_after_an_answer(page: Page, service: Service, path: str) -> None:
+    if not AXE.exists():
+        message = "axe-core is not installed: `make setup` installs it where it may"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    schemes: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        page.goto(service.url + path)
+        if path == "/":
+            script(service, ANSWER)
+            ask(page)
+            expect(page.locator(".answer li")).to_have_text("check it")
+            expect(page.get_by_role("button", name="Ask")).to_be_visible()
+        page.evaluate(AXE.read_text())  # by the debugger, which no policy binds
+        found = page.evaluate(
+            "axe.run().then(({violations}) => violations.map((v) => [v.id, v.nodes.map((n) => n.html)]))"
+        )
+        assert found == []
+
+
+def test_first_load_is_small_and_asks_nobody_else(page: Page, service: Service) -> None:
+    sizes: list[int] = []
+    urls: list[str] = []
+    page.on("requestfinished", lambda request: sizes.append(request.sizes()["responseBodySize"]))
+    page.on("request", lambda request: urls.append(request.url))
+    page.goto(service.url, wait_until="networkidle")
+    assert sum(sizes) < 300_000
+    assert all(url.startswith(service.url) for url in urls)
+
+
+WATCH = """
+    window.longest = 0;
+    const note = (task) => { window.longest = Math.max(window.longest, task.duration); };
+    new PerformanceObserver((tasks) => tasks.getEntries().forEach(note)).observe({type: "longtask"});
+"""
+PARAGRAPH = """**Step {n}.** With $a_{n} = \\frac{{{n}}}{{2}}$ we get
+
+$$\\sum_{{k=1}}^{{{n}}} k = \\frac{{{n}({n}+1)}}{{2}}$$
+
+- one
+- `two`
+
+"""
+
+
+def test_five_thousand_tokens_of_markdown_and_maths_keep_the_page_responsive(page: Page, service: Service) -> None:
+    text = "".join(PARAGRAPH.format(n=number) for number in range(1, 120))
+    pieces = [text[start : start + 3] for start in range(0, len(text), 3)][:5000]
+    page.evaluate(WATCH)
+    script(service, *pieces)
+    ask(page)
+    expect(page.get_by_role("button", name="Ask")).to_be_visible(timeout=60_000)
+    expect(page.locator(".answer")).to_contain_text("Step 119.")
+    assert page.evaluate("window.longest") <= 100

@@ -1,0 +1,44 @@
+"""The page for developers: what went over the wire, and the ways to disturb it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+from tests import upstream as up
+from tests.end_to_end.conftest import WORKSHEET
+from tests.upstream import Signal
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.end_to_end.conftest import Service
+
+
+def test_stream_is_shown_as_it_came_and_can_be_cut_and_resumed(page: Page, service: Service) -> None:
+    opened = Signal()
+    service.upstream.script(
+        up.stream_headers(), up.chunk("Hel"), up.gate(opened), up.chunk("lo"), up.finish(), up.done()
+    )
+    page.goto(f"{service.url}/playground")
+    page.get_by_label("Picture").set_input_files(WORKSHEET)
+    page.get_by_role("button", name="Send").click()
+    events = page.get_by_role("region", name="Events")
+    expect(events).to_contain_text('"delta":"Hel"')
+    page.get_by_role("button", name="Cut the connection").click()
+    expect(events).to_contain_text("cut")
+    opened.set()
+    page.get_by_role("button", name="Resume").click()
+    expect(events).to_contain_text('"type":"end"')
+    expect(page.locator("#curl")).to_contain_text("Last-Event-ID: 1")
+    assert len(service.upstream.requests) == 1
+
+
+def test_answer_can_be_stopped(page: Page, service: Service) -> None:
+    service.upstream.script(up.stream_headers(), up.chunk("Hel"), up.silence())
+    page.goto(f"{service.url}/playground")
+    page.get_by_label("Picture").set_input_files(WORKSHEET)
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Stop the answer").click()
+    expect(page.get_by_role("region", name="Events")).to_contain_text('"finish_reason":"stopped"')
