@@ -13,13 +13,26 @@ from importlib.metadata import version
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+REGISTRY = CollectorRegistry()
+for collector in (ProcessCollector, PlatformCollector, GCCollector):
+    collector(registry=REGISTRY)
 # When a counter was made is a series more for each, of use to nobody here.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
@@ -27,23 +40,40 @@ _GAPS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _LAG_PERIOD_SECONDS = 0.5
 
-STARTED = Counter("studyai_answers_started", "Answers that a model was asked for.")
-ENDED = Counter("studyai_answers_ended", "Answers by how they ended; `code` is an error's.", ["outcome", "code"])
-DURATION = Histogram("studyai_answer_duration_seconds", "From the question to the answer's end.", buckets=_SECONDS)
-FIRST_TOKEN = Histogram("studyai_answer_first_token_seconds", "From the question to its first token.", buckets=_SECONDS)
-READERS = Histogram("studyai_answer_readers", "The most that read one answer at once.", buckets=(0, 1, 2, 3, 5, 10))
-TOKENS = Counter("studyai_tokens", "Tokens of answers that ended well: `prompt` or `completion`.", ["kind"])
-JOINS = Counter("studyai_answers_joined", "Questions whose key named an answer that was there.")
-RESUMES = Counter("studyai_answers_resumed", "Answers that somebody came back to.")
-CALLS = Counter("studyai_calls", "gRPC calls by how they ended.", ["method", "code"])
-LIVE_ANSWERS = Gauge("studyai_answers_live", "Answers being written.")
-LIVE_CALLS = Gauge("studyai_calls_live", "gRPC calls being served.")
-ROOM = Gauge("studyai_answers_limit", "How many answers may be written at once (MAX_CONCURRENT_ANSWERS).")
-ATTEMPTS = Counter(
-    "studyai_upstream_attempts", "Requests to a model, by its place and what came.", ["upstream", "code"]
+STARTED = Counter("studyai_answers_started", "Answers that a model was asked for.", registry=REGISTRY)
+ENDED = Counter(
+    "studyai_answers_ended", "Answers by how they ended; `code` is an error's.", ["outcome", "code"], registry=REGISTRY
 )
-LAG = Histogram("studyai_event_loop_lag_seconds", "How late the event loop is.", buckets=_LAG)
-BUILD = Gauge("studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"])
+DURATION = Histogram(
+    "studyai_answer_duration_seconds", "From the question to the answer's end.", buckets=_SECONDS, registry=REGISTRY
+)
+FIRST_TOKEN = Histogram(
+    "studyai_answer_first_token_seconds", "From the question to its first token.", buckets=_SECONDS, registry=REGISTRY
+)
+READERS = Histogram(
+    "studyai_answer_readers", "The most that read one answer at once.", buckets=(0, 1, 2, 3, 5, 10), registry=REGISTRY
+)
+TOKENS = Counter(
+    "studyai_tokens", "Tokens of answers that ended well: `prompt` or `completion`.", ["kind"], registry=REGISTRY
+)
+JOINS = Counter("studyai_answers_joined", "Questions whose key named an answer that was there.", registry=REGISTRY)
+RESUMES = Counter("studyai_answers_resumed", "Answers that somebody came back to.", registry=REGISTRY)
+CALLS = Counter("studyai_calls", "gRPC calls by how they ended.", ["method", "code"], registry=REGISTRY)
+LIVE_ANSWERS = Gauge("studyai_answers_live", "Answers being written.", registry=REGISTRY)
+LIVE_CALLS = Gauge("studyai_calls_live", "gRPC calls being served.", registry=REGISTRY)
+ROOM = Gauge(
+    "studyai_answers_limit", "How many answers may be written at once (MAX_CONCURRENT_ANSWERS).", registry=REGISTRY
+)
+ATTEMPTS = Counter(
+    "studyai_upstream_attempts",
+    "Requests to a model, by its place and what came.",
+    ["upstream", "code"],
+    registry=REGISTRY,
+)
+LAG = Histogram("studyai_event_loop_lag_seconds", "How late the event loop is.", buckets=_LAG, registry=REGISTRY)
+BUILD = Gauge(
+    "studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"], registry=REGISTRY
+)
 BUILD.labels("engine", version("studyai-chat"), platform.python_version()).set(1)
 
 
@@ -112,7 +142,7 @@ def served(host: str, port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
-    server, thread = start_http_server(port, host)
+    server, thread = start_http_server(port, host, REGISTRY)
     try:
         yield
     finally:

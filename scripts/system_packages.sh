@@ -11,6 +11,7 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v curl >/dev/null || missing+=(curl)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v slowhttptest >/dev/null || missing+=(slowhttptest)
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v setsid >/dev/null || missing+=(util-linux)
 if ((${#missing[@]})) && command -v apt-get >/dev/null; then
@@ -19,9 +20,9 @@ if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   { $sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install --yes \
     --no-install-recommends "${missing[@]}"; } >/dev/null || echo "could not install ${missing[*]}" >&2
   # The tests start servers of their own.
-  for service in redis-server prometheus; do
+  for service in redis-server prometheus nginx-light; do
     if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
-      $sudo systemctl --quiet disable --now "$service" || true
+      $sudo systemctl --quiet disable --now "${service%-light}" || true
     fi
   done
 fi

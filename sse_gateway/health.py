@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
+from sse_gateway import metrics
 from sse_gateway.dependencies import Parts
 
 _CHECK_SECONDS = 1.0
@@ -47,6 +48,6 @@ async def readyz(request: Request, response: Response) -> Health:
 
 
 @router.get("/metrics", include_in_schema=False)
-async def metrics() -> Response:
+async def get_metrics() -> Response:
     """Returns the metrics of this process, for Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -7,11 +7,23 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 if TYPE_CHECKING:
     from sse_gateway.record import RequestRecord
 
+REGISTRY = CollectorRegistry()
+for collector in (ProcessCollector, PlatformCollector, GCCollector):
+    collector(registry=REGISTRY)
 # When a counter was made is a series more for each, of use to nobody here.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
@@ -23,20 +35,31 @@ REQUESTS = Counter(
     "Requests by route, HTTP status (0: none was sent) and outcome: `completed`, an error's code, or `client_gone`, "
     "`client_stalled`, `cancelled`.",
     ["route", "status", "outcome"],
+    registry=REGISTRY,
 )
 DURATION = Histogram(
-    "studyai_http_request_duration_seconds", "From a request's head to its response's end.", ["route"], buckets=_SECONDS
+    "studyai_http_request_duration_seconds",
+    "From a request's head to its response's end.",
+    ["route"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
 )
 FIRST_EVENT = Histogram(
-    "studyai_stream_first_event_seconds", "From a stream's request to its `start`.", buckets=_SECONDS
+    "studyai_stream_first_event_seconds", "From a stream's request to its `start`.", buckets=_SECONDS, registry=REGISTRY
 )
-RESUMES = Counter("studyai_streams_resumed", "Streams that went on behind an event that their client had seen.")
-LIVE = Gauge("studyai_http_requests_live", "Requests being served, probes left out.")
-UPLOAD_BYTES = Gauge("studyai_upload_bytes", "Of questions in memory that no engine has taken yet.")
-UPLOADS_WAITING = Gauge("studyai_uploads_waiting", "Uploads that wait for memory.")
-ENGINE_CALLS = Counter("studyai_engine_calls", "Calls to engines, each attempt, by how they ended.", ["code"])
-LAG = Histogram("studyai_event_loop_lag_seconds", "How late the event loop is.", buckets=_LAG)
-BUILD = Gauge("studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"])
+RESUMES = Counter(
+    "studyai_streams_resumed", "Streams that went on behind an event that their client had seen.", registry=REGISTRY
+)
+LIVE = Gauge("studyai_http_requests_live", "Requests being served, probes left out.", registry=REGISTRY)
+UPLOAD_BYTES = Gauge("studyai_upload_bytes", "Of questions in memory that no engine has taken yet.", registry=REGISTRY)
+UPLOADS_WAITING = Gauge("studyai_uploads_waiting", "Uploads that wait for memory.", registry=REGISTRY)
+ENGINE_CALLS = Counter(
+    "studyai_engine_calls", "Calls to engines, each attempt, by how they ended.", ["code"], registry=REGISTRY
+)
+LAG = Histogram("studyai_event_loop_lag_seconds", "How late the event loop is.", buckets=_LAG, registry=REGISTRY)
+BUILD = Gauge(
+    "studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"], registry=REGISTRY
+)
 BUILD.labels("gateway", version("studyai-chat"), platform.python_version()).set(1)
 
 

@@ -1,0 +1,112 @@
+"""The service behind Debian's nginx, with the configuration of deploy/: nothing is buffered on the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from tests import upstream as up
+from tests.end_to_end.conftest import Service, body
+from tests.processes import free_port, running_engine_process, running_gateway_process
+from tests.upstream import Signal, running_upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "studyai.conf"
+AROUND = """
+daemon off; pid {folder}/pid; error_log stderr warn; {user}
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+{ours}
+}}
+"""
+
+
+def nginx() -> str:
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("nginx is not installed: `make setup` installs it")
+    return found
+
+
+@contextmanager
+def running_nginx(folder: Path, gateway_port: int) -> Iterator[str]:
+    """nginx in front of the gateway, as deployed but for names and ports; yields its URL."""
+    port = free_port()
+    ours = CONFIGURATION.read_text().replace("gateway:3000", f"127.0.0.1:{gateway_port}")
+    ours = ours.replace("listen 80", f"listen 127.0.0.1:{port}")
+    user = "user root;" if os.getuid() == 0 else ""
+    (folder / "nginx.conf").write_text(AROUND.format(folder=folder, ours=ours, user=user))
+    with subprocess.Popen([nginx(), "-p", folder, "-c", folder / "nginx.conf"]) as process:
+        try:
+            wait_until_up(f"http://127.0.0.1:{port}/healthz")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def wait_until_up(url: str) -> None:
+    until = time.monotonic() + 10
+    while True:
+        try:
+            assert requests.get(url, timeout=5).ok
+        except requests.ConnectionError:
+            assert time.monotonic() < until
+            time.sleep(0.05)  # another process's doing, which tells no event
+        else:
+            return
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
+    with (
+        running_upstream() as upstream,
+        running_engine_process(upstream.base_url) as engine,
+        running_gateway_process(engine, HEARTBEAT_SECONDS="0.2") as gateway,
+        running_nginx(tmp_path_factory.mktemp("nginx"), gateway.port) as url,
+    ):
+        yield Service(upstream, engine, gateway), url
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_every_delta_is_read_before_the_next_is_let_out(proxied: tuple[Service, str], coding: str) -> None:
+    service, url = proxied
+    gates = [Signal() for _ in range(5)]
+    steps = [step for gate in gates for step in (up.chunk("x"), up.gate(gate))]
+    service.upstream.script(up.stream_headers(), *steps, up.finish(), up.done())
+    headers = {"Accept-Encoding": coding}
+    stream = f"{url}/api/ai/chat-image-stream"
+    opening = iter(gates)
+    with requests.post(stream, json=body(), headers=headers, stream=True, timeout=10) as response:
+        assert response.headers.get("content-encoding", "identity") == coding
+        lines = response.iter_lines(chunk_size=1)
+        ended = False
+        for line in lines:
+            if b'"type":"content"' in line:
+                next(opening).set()
+            ended = ended or b'"type":"end"' in line
+    assert ended
+    assert all(gate.is_set() for gate in gates)
+
+
+def test_heartbeats_pass_while_the_model_is_silent(proxied: tuple[Service, str]) -> None:
+    service, url = proxied
+    service.upstream.script(up.stream_headers(), up.chunk("x"), up.silence())
+    with requests.post(f"{url}/api/ai/chat-image-stream", json=body(), stream=True, timeout=10) as response:
+        assert any(line == b": keep-alive" for line in response.iter_lines(chunk_size=1))
+
+
+def test_metrics_are_not_for_everybody(proxied: tuple[Service, str]) -> None:
+    assert requests.get(f"{proxied[1]}/metrics", timeout=5).status_code == 404
