@@ -114,6 +114,20 @@ def test_gateway_killed_in_mid_answer_and_restarted_loses_nothing_and_asks_once(
     assert len(service.upstream.requests) == 1
 
 
+def test_student_who_asks_too_often_is_told_at_once_and_may_try_again(page: Page, service: Service) -> None:
+    refusal = {"success": False, "code": "RATE_LIMITED", "retryable": True}
+    page.route(
+        "**/api/ai/chat-image-stream",
+        lambda route: route.fulfill(status=429, json=refusal, headers={"Retry-After": "60"}),
+    )
+    ask(page)
+    expect(page.locator(".state")).to_contain_text("Take a short break")
+    page.unroute("**/api/ai/chat-image-stream")
+    script(service, "x is 5.")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+
+
 def test_proxy_that_cannot_stream_is_answered_by_the_fallback(page: Page, service: Service) -> None:
     page.route(
         "**/api/ai/chat-image-stream", lambda route: route.fulfill(status=200, body="<html>", content_type="text/html")

@@ -7,6 +7,7 @@ const WHOLE = "/api/ai/chat-image";
 const ANSWERS = "/api/ai/answers/";
 const SILENCE_MS = 45_000; // a heartbeat comes every 15 s
 const MAX_FAILURES = 12; // in a row: about a minute
+const LONGEST_WAIT_MS = 5000;
 const FALLBACK_AFTER = 3; // streams that broke before a single event came
 const CANNOT_STREAM = Symbol("cannot stream");
 
@@ -46,7 +47,7 @@ async function* streamed(question, options) {
           failures += 1;
           continue;
         }
-        if (!refused.retryable || ++failures > FALLBACK_AFTER) return yield refused;
+        if (!worthWaiting(refused) || ++failures > FALLBACK_AFTER) return yield refused;
         wait = refused.retryAfter ?? wait;
       } else if (!response.headers.get("content-type")?.startsWith("text/event-stream")) {
         return CANNOT_STREAM;
@@ -91,7 +92,7 @@ async function* whole(question, options) {
         return yield { type: "end", ...reply, content: reply.response };
       }
       const refused = await refusal(response);
-      if (!refused.retryable || failures > FALLBACK_AFTER) return yield refused;
+      if (!worthWaiting(refused) || failures > FALLBACK_AFTER) return yield refused;
       wait = refused.retryAfter ?? wait;
     } catch {
       options.signal.throwIfAborted();
@@ -162,6 +163,11 @@ async function refusal(response) {
   const seconds = Number(response.headers.get("retry-after"));
   const gateway = response.status >= 500; // a proxy's page says nothing, and may be gone soon
   return told({ retryable: gateway, code: gateway ? "ENGINE_UNAVAILABLE" : "", ...body, retryAfter: seconds ? seconds * 1000 : undefined });
+}
+
+/** Whether to ask again by ourselves; where that would take long the student decides. */
+function worthWaiting({ retryable, retryAfter = 0 }) {
+  return retryable && retryAfter <= LONGEST_WAIT_MS;
 }
 
 function told(event) {

@@ -1,6 +1,7 @@
 // The page at /: what the student does, and what it looks like.
 import { ask, stop } from "/web/js/ask.js";
 import { AnswerView } from "/web/js/answer.js";
+import { newId } from "/web/js/ids.js";
 import { keep, kept } from "/web/js/kept.js";
 import { pictureIn, prepare } from "/web/js/picture.js";
 
@@ -92,7 +93,7 @@ function submit() {
   by("trouble").textContent = missing;
   if (missing) return (prompt ? by("file") : by("prompt")).focus();
   // A session of our own, so that the fallback, whose reply names none, goes on in the same one.
-  page.session ??= crypto.randomUUID();
+  page.session ??= newId();
   const question = { prompt, subject: by("subject").value, session_id: page.session };
   if (page.picture) question.base64_image = page.picture.base64;
   const turn = new Turn(prompt, page.picture?.url, question);
@@ -114,7 +115,7 @@ function say(sentence) {
 
 class Turn {
   #question;
-  #key = crypto.randomUUID();
+  #key = newId();
   #answer = element("div", "answer");
   #state = element("div", "state");
   #view = new AnswerView(this.#answer);

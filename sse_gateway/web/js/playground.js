@@ -1,4 +1,5 @@
 // The page at /playground: the raw stream with timings, for developers.
+import { newId } from "/web/js/ids.js";
 import { prepare } from "/web/js/picture.js";
 
 const by = (id) => document.getElementById(id);
@@ -38,7 +39,7 @@ function send() {
   const question = { prompt: by("prompt").value, subject: by("subject").value, accumulate: by("accumulate").checked };
   if (by("session").value) question.session_id = by("session").value;
   if (now.picture) question.base64_image = now.picture.base64;
-  const key = by("key").value || crypto.randomUUID();
+  const key = by("key").value || newId();
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key, ...authorization() };
   const url = "/api/ai/chat-image-stream";
   by("curl").textContent = curl(url, headers, { ...question, ...(now.picture && { base64_image: "'\"$(base64 -w0 page.jpg)\"'" }) });
