@@ -83,6 +83,7 @@ def test_defaults_are_the_documented_ones(monkeypatch: pytest.MonkeyPatch, tmp_p
         "enable_response_compression": True,
         "write_stall_timeout_seconds": 30,
         "drain_seconds": 30,
+        "otel_exporter_otlp_endpoint": None,
         "log_level": "info",
         "log_format": "auto",
     }
