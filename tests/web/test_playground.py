@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
@@ -11,6 +13,8 @@ from tests.end_to_end.conftest import WORKSHEET
 from tests.upstream import Signal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from playwright.sync_api import Page
 
     from tests.end_to_end.conftest import Service
@@ -33,6 +37,24 @@ def test_stream_is_shown_as_it_came_and_can_be_cut_and_resumed(page: Page, servi
     expect(events).to_contain_text('"type":"end"')
     expect(page.locator("#curl")).to_contain_text("Last-Event-ID: 1")
     assert len(service.upstream.requests) == 1
+
+
+def test_curl_line_sends_the_same_question(page: Page, service: Service, tmp_path: Path) -> None:
+    (tmp_path / "page.jpg").write_bytes(WORKSHEET.read_bytes())
+    page.goto(f"{service.url}/playground")
+    page.get_by_label("Picture").set_input_files(WORKSHEET)
+    page.get_by_label("prompt").fill("What's 100 % of x\\y?")
+    for _ in range(2):
+        service.upstream.script(up.stream_headers(), up.chunk("Hello"), up.finish(), up.done())
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("region", name="Events")).to_contain_text('"type":"end"')
+    command = page.locator("#curl").inner_text().replace("Idempotency-Key: ", "Idempotency-Key: another-")
+    told = subprocess.run(["/bin/bash", "-euc", command], cwd=tmp_path, capture_output=True, check=True, timeout=20)
+    assert b'"type":"end"' in told.stdout
+    first, second = (json.dumps(request.json["messages"][0]) for request in service.upstream.requests)
+    assert first == second
+    texts = [part["text"] for part in service.upstream.requests[1].json["messages"][1]["content"] if "text" in part]
+    assert "What's 100 % of x\\y?" in texts
 
 
 def test_answer_can_be_stopped(page: Page, service: Service) -> None:

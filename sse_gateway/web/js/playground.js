@@ -42,20 +42,27 @@ function send() {
   const key = by("key").value || newId();
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key, ...authorization() };
   const url = "/api/ai/chat-image-stream";
-  by("curl").textContent = curl(url, headers, { ...question, ...(now.picture && { base64_image: "'\"$(base64 -w0 page.jpg)\"'" }) });
+  by("curl").textContent = curl(url, headers, question);
   by("events").replaceChildren();
   now.answer = now.last = null;
   read(url, { method: "POST", headers, body: JSON.stringify(question) });
 }
 
+/** The command that sends the same. A picture goes in by a pipe: as an argument it would be too long. */
 function curl(path, headers, body) {
-  const secret = (name, value) => (name === "Authorization" ? "Bearer $TOKEN" : value);
-  const quoted = (text) => `'${text}'`;
   const lines = Object.entries(headers).map(([name, value]) =>
-    name === "Authorization" ? `-H "${name}: ${secret(name, value)}"` : `-H ${quoted(`${name}: ${value.replaceAll("'", "'\\''")}`)}`);
-  const data = body && JSON.stringify({ ...body, base64_image: undefined }).replaceAll("'", "'\\''");
-  const sent = body && (body.base64_image ? `${data.slice(0, -1)},"base64_image":"'"$(base64 -w0 page.jpg)"'"}` : data);
-  return ["curl -N", `${location.origin}${path}`, ...lines, ...(body ? [`-d ${quoted(sent)}`] : [])].join(" \\\n  ");
+    name === "Authorization" ? '-H "Authorization: Bearer $TOKEN"' : `-H ${quoted(`${name}: ${value}`)}`);
+  const { base64_image: picture, ...fields } = body ?? {};
+  if (body && !picture) lines.push(`-d ${quoted(JSON.stringify(fields))}`);
+  if (picture) lines.push("-d @-");
+  const command = ["curl -N", `${location.origin}${path}`, ...lines].join(" \\\n  ");
+  if (!picture) return command;
+  const start = `${JSON.stringify(fields).slice(0, -1)},"base64_image":"`;
+  return `{ printf %s ${quoted(start)}; base64 < page.jpg | tr -d '\\n'; printf '"}'; } |\n${command}`;
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 async function read(url, request) {
