@@ -19,8 +19,9 @@ DESKTOP: Any = {"width": 1280, "height": 800}
 expect.set_options(timeout=10_000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ended with the module: while it is there it keeps a loop running, in which no other test can run its own."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=tool("chromium"),
