@@ -4,7 +4,7 @@ import MarkdownIt from "/web/vendor/markdown-it.js";
 import { draw, maths, unclosed } from "/web/js/maths.js";
 
 const SHARE = 4; // drawing may take a quarter of the time
-const BUDGET_MS = 25; // and no longer than this at once
+const BUDGET_MS = 12; // and no longer than this at once
 const markdown = new MarkdownIt({ html: false, linkify: false }).use(maths).disable("image");
 const KEEP = { ALLOWED_ATTR: ["href", "class", "data-display", "start"], FORBID_TAGS: ["style", "form", "input", "img", "svg"] };
 
