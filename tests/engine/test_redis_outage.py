@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-import structlog
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2_grpc
 
-from engine_grpc import outcome, redis_follow
 from engine_grpc import redis_codec as codec
+from engine_grpc import redis_follow
 from engine_grpc.answers import Answer, Started
 from engine_grpc.redis_control import Control
 from engine_grpc.redis_follow import Follower
@@ -270,9 +269,8 @@ async def test_engine_starts_without_redis_and_shares_once_it_is_there(upstream:
 
 
 async def test_readers_elsewhere_are_told_when_the_engine_dies_and_its_keys_ask_anew(
-    upstream: Upstream, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    upstream: Upstream, server: RedisServer
 ) -> None:
-    monkeypatch.setattr(outcome, "log", structlog.get_logger())  # One that has not been configured by another test.
     upstream.script(up.stream_headers(), up.chunk("The"), up.silence())
     upstream.script(up.stream_headers(), up.chunk("The"), up.silence())
     upstream.default(*up.answer(*WORDS))
