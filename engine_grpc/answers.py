@@ -84,13 +84,14 @@ class Answer:
         """Whether its writer was cancelled because nobody read: it has no ending, and gets none."""
         self.estimate: Callable[[str], Usage] = lambda _: Usage(0, 0, 0, estimated=True)
         """What this answer costs with so much text, where nobody else says."""
-        self._began = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._wakers: set[asyncio.Future[None]] = set()
 
     @property
     def elapsed(self) -> float:
         """Seconds since the answer was started."""
-        return asyncio.get_running_loop().time() - self._began
+        return self._loop.time() - self._began
 
     @property
     def text(self) -> str:
@@ -149,7 +150,7 @@ class Answer:
     async def grown(self, cursor: int) -> None:
         """Waits until there is something past `cursor`: a delta, or the ending."""
         while len(self.deltas) <= cursor and self.ending is None:
-            waker = asyncio.get_running_loop().create_future()
+            waker = self._loop.create_future()
             self._wakers.add(waker)
             try:
                 await waker

@@ -49,7 +49,7 @@ class Reply:
         Raises:
             EngineError: As `next`.
         """
-        self._first = await self._read()
+        self._first = await self.next()
         self._span.add_event("first token")
 
     async def next(self) -> ModelEvent | None:
@@ -58,15 +58,9 @@ class Reply:
         Raises:
             EngineError: UPSTREAM_TRUNCATED, UPSTREAM_PROTOCOL, or what the server says in the stream.
         """
-        first, self._first = self._first, None
-        return first or await self._read()
-
-    def close(self) -> None:
-        """Closes the connection, unless all was read and it can be used again."""
-        self._body.close()
-        self._span.end()
-
-    async def _read(self) -> ModelEvent | None:
+        if self._first:
+            first, self._first = self._first, None
+            return first
         while not self._answer.over:
             if text := self._answer.feed(await self._body.read()):
                 return Delta(text)
@@ -77,6 +71,11 @@ class Reply:
             return Delta(text)
         self._ended = True
         return self._done()
+
+    def close(self) -> None:
+        """Closes the connection, unless all was read and it can be used again."""
+        self._body.close()
+        self._span.end()
 
     def _done(self) -> Done:
         try:

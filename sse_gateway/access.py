@@ -92,7 +92,7 @@ class _Exchange:
         try:
             await self._through(app)
             if self._stream:
-                await self._stream.stream(self._receive, self.send)
+                await self._stream.stream(self.send)
         except ClientGoneError:
             self._record.outcome = self._record.outcome or "client_gone"
         except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from studyai.v1.chat_pb2 import CompleteChatImageResponse, ResumeAnswerRequest, 
 
 from sse_gateway import metrics
 from sse_gateway.dependencies import Asker, Deadline, Parts
-from sse_gateway.disconnect import while_connected
+from sse_gateway.disconnect import Client, while_connected
 from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
 from sse_gateway.live import LiveAnswer, event_stream
@@ -57,7 +57,7 @@ async def get_answer(
     asked = ResumeAnswerRequest(answer_id=answer_id, student_id=asker.student(student_id))
     options = CallOptions(record.request_id, deadline)
     if "text/event-stream" not in request.headers.get("accept", ""):
-        async with while_connected(request.receive):
+        async with while_connected(Client.of(request.scope)):
             return await _whole(asked, parts, options)
     asked.boundary_sequence = last_event_id or 0
     if last_event_id:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest
 
 from sse_gateway.dependencies import Deadline, Parts
-from sse_gateway.disconnect import while_connected
+from sse_gateway.disconnect import Client, while_connected
 from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
 from sse_gateway.live import LiveAnswer, event_stream
@@ -34,7 +34,7 @@ async def chat_image_stream(asked: Asked, deadline: Deadline, request: Request) 
 async def chat_image(asked: Asked, deadline: Deadline, request: Request) -> AnswerReply:
     """Returns the whole answer at once: the fallback for clients that cannot read a stream."""
     options = CallOptions(RequestRecord.of(request).request_id, deadline, asked.accepted)
-    async with while_connected(request.receive):
+    async with while_connected(Client.of(request.scope)):
         return answer_reply(await Parts.of(request).engine.complete(asked.hand_over(CompleteChatImageRequest), options))
 
 

@@ -16,6 +16,7 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from sse_gateway.disconnect import Client
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.record import RequestRecord
 
@@ -81,7 +82,13 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Takes the connection over; see `asyncio.Protocol`."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "abort": transport.abort, "paused": self._paused}
+        self._client = Client(self.flow.resume_reading)
+        self.app_state = {
+            **self.app_state,
+            "abort": transport.abort,
+            "client": self._client,
+            "paused": self._paused,
+        }
         transport.set_write_buffer_limits(_UNSENT_BYTES)
         _set_options(transport.get_extra_info("socket"))
         self._serving: RequestResponseCycle | None = None
@@ -236,6 +243,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return None
         serving.disconnected = True
         serving.message_event.set()
+        self._client.leave()
         return serving
 
     def _stop_timer(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.responses import Response
 
 from sse_gateway.compression import encoder, negotiated
-from sse_gateway.disconnect import while_connected
+from sse_gateway.disconnect import Client, while_connected
 from sse_gateway.watch import Watch
 
 if TYPE_CHECKING:
@@ -56,9 +56,10 @@ class EventSource(Protocol):
 class EventStreamResponse(Response):
     """Runs a source and streams its events; 200 only if there is a first one.
 
-    What is around it in the scope's state may help: `paused` tells whether the client takes nothing just now; without
-    it the server's `send` holds the source up. To `hand_over` goes the response, to be streamed by `stream` when the
-    framework is out of the way: each call in its stack would be kept, and be gone through for each token.
+    In the scope's state is the `client`, whose leaving ends it. What else is there may help: `paused` tells whether the
+    client takes nothing just now; without it the server's `send` holds the source up. To `hand_over` goes the response,
+    to be streamed by `stream` when the framework is out of the way: each call in its stack would be kept, and be gone
+    through for each token.
 
     Args:
         source: Where the events come from.
@@ -88,26 +89,27 @@ class EventStreamResponse(Response):
             Exception: What the source raised before its first event.
         """
         self._loop = asyncio.get_running_loop()
+        self._client = Client.of(scope)
         self._woken: asyncio.Future[bool] = self._loop.create_future()
         self._running = asyncio.create_task(self._source.run(self._grew))
         self._running.add_done_callback(lambda _: self._wake())
         try:
-            async with while_connected(receive):
+            async with while_connected(self._client):
                 await self._woken
             if self._running.done():
                 self._running.result()
         except BaseException:
             await self.aclose()
             raise
-        state = scope.get("state", {})
+        state = scope["state"]
         self._paused: Callable[[], bool] = state.get("paused", lambda: False)
         hand_over: Callable[[EventStreamResponse], None] | None = state.get("hand_over")
         if hand_over:
             hand_over(self)
         else:
-            await self.stream(receive, send)
+            await self.stream(send)
 
-    async def stream(self, receive: Receive, send: Send) -> None:
+    async def stream(self, send: Send) -> None:
         """Streams to the end.
 
         Raises:
@@ -116,7 +118,7 @@ class EventStreamResponse(Response):
         self._send = send
         silence = self._silence = Watch(self._heartbeat_seconds, lambda: self._wake(silent=True))
         try:
-            async with while_connected(receive):
+            async with while_connected(self._client):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._write_to_the_end()
             await asyncio.wait({self._running}, timeout=_LAST_WORDS_SECONDS)
@@ -158,7 +160,6 @@ class EventStreamResponse(Response):
             self._silence.since = self._loop.time()
             last = self._source.ended
             if last:
-                # Before the server knows: to whom waits for the client's leaving the response's end looks like it.
                 self._wake()
             if self._encoder:
                 frames = self._encoder.encode(frames, last=last)

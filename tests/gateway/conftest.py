@@ -76,6 +76,12 @@ class RunningGateway:
             while not self.server.server_state.tasks:
                 await asyncio.sleep(0)
 
+    async def until_held(self, size: int) -> None:
+        """Waits until so many bytes of questions are in memory."""
+        async with asyncio.timeout(5):
+            while self.server.config.loaded_app.state.parts.uploads.held < size:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+
     async def until_ready(self) -> None:
         """Asks whether the gateway is ready until it is."""
         async with asyncio.timeout(5):

@@ -43,6 +43,19 @@ async def test_leaving_before_the_first_message_cancels_the_call(
     await assert_cancelled(call)
 
 
+async def test_leaving_after_a_body_that_came_faster_than_it_was_read_cancels_the_call(
+    gateway: RunningGateway, engine: FakeEngine
+) -> None:
+    body, last = encoded(question(base64_image="A" * 2_000_000)), 200_000
+    async with connect(gateway.port) as client:
+        await client.send_head("POST", STREAM, content_length=str(len(body)))
+        client.writer.write(body[:-last])
+        await gateway.until_held(len(body) - last)
+        client.writer.write(body[-last:])
+        call = await engine.next_call()
+    await assert_cancelled(call)
+
+
 @pytest.mark.parametrize("path", [STREAM, FALLBACK])
 async def test_resetting_the_connection_cancels_the_call(
     gateway: RunningGateway, engine: FakeEngine, path: str
