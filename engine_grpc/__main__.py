@@ -23,7 +23,7 @@ from engine_grpc.log import configure_logging
 from engine_grpc.openai_model import OpenAIModel
 from engine_grpc.outcome import log_words
 from engine_grpc.registry import Answers
-from engine_grpc.server import run_until_signal, start_engine
+from engine_grpc.server import serve_until, start_engine, take_signals
 from engine_grpc.settings import EngineSettings, faults
 from engine_grpc.tracing import configure_tracing
 from engine_grpc.tutor import Tutor
@@ -85,8 +85,9 @@ async def run(settings: EngineSettings) -> None:
         gc.freeze()
         # Nor is there much for a full collection to find: cycles are young when they die.
         gc.set_threshold(700, 10, 100)
+        asked = take_signals(engine)  # Before anybody is told that it listens, and may want it to stop.
         log.info("engine listens", host=host, port=engine.port, tls=bool(credentials), model=name)
-        await run_until_signal(engine, settings.drain_seconds)
+        await serve_until(asked, engine, settings.drain_seconds)
         log.info("engine stopped")
 
 

@@ -123,13 +123,18 @@ def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCrede
         raise OSError(f"cannot listen on {address}: ENGINE_HOST is not of this machine, or the port is taken") from None
 
 
-async def run_until_signal(engine: Engine, drain_seconds: float) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal drops what is left. SIGUSR1 has the state logged."""
+def take_signals(engine: Engine) -> asyncio.Event:
+    """Returns what is set by SIGTERM and SIGINT from now on. SIGUSR1 has the state logged."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     loop.add_signal_handler(signal.SIGUSR1, engine.log_state)
+    return asked
+
+
+async def serve_until(asked: asyncio.Event, engine: Engine, drain_seconds: float) -> None:
+    """Serves until it is asked to stop, then drains; asked a second time it drops what is left."""
     await asked.wait()
     asked.clear()
     log.info("draining", live_answers=engine.answers.live, at_most_seconds=drain_seconds)

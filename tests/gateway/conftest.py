@@ -79,7 +79,7 @@ class RunningGateway:
     async def until_held(self, size: int) -> None:
         """Waits until so many bytes of questions are in memory."""
         async with asyncio.timeout(5):
-            while self.server.config.loaded_app.state.parts.uploads.held < size:  # type: ignore[attr-defined]
+            while self.server.config.loaded_app.state.parts.uploads.held < size:
                 await asyncio.sleep(0)
 
     async def until_ready(self) -> None:
