@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 _WORDS = f"{__name__}.words"
+_words = structlog.wrap_logger(
+    None, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET), logger_factory_args=(_WORDS,)
+)
+"""Logs whatever LOG_LEVEL is: who asks for words is to get them."""
 logging.getLogger(_WORDS).setLevel(logging.CRITICAL + 1)
 
 _OF_ERRORS = {
@@ -49,7 +53,7 @@ def log_end(answer: Answer) -> None:
     )
     if logging.getLogger(_WORDS).isEnabledFor(logging.INFO):
         words = {"prompt": answer.started.question, "answer": answer.text}
-        structlog.get_logger(_WORDS).info("answer words", answer_id=answer.started.answer_id, **words)
+        _words.info("answer words", answer_id=answer.started.answer_id, **words)
 
 
 def _count(answer: Answer) -> None:
