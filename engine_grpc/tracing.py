@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
+from dotenv import dotenv_values
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -38,10 +39,14 @@ def configure_tracing(endpoint: str | None) -> Callable[[], None]:
 
     Args:
         endpoint: The base URL of an OTLP/HTTP receiver (OTEL_EXPORTER_OTLP_ENDPOINT). Its headers, the sampler and
-            whatever else the SDK reads from the environment are as the OpenTelemetry specification says.
+            whatever else the SDK reads from the environment, here from `.env` too, are as the OpenTelemetry
+            specification says.
     """
     if endpoint is None:
         return lambda: None
+    for name, value in dotenv_values(".env").items():
+        if name.startswith("OTEL_") and value and not os.environ.get(name):
+            os.environ[name] = value
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - see above
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
