@@ -203,3 +203,30 @@ def test_question_that_goes_on_at_another_engine_has_a_span_for_each_call() -> N
     beside = [attributes(span) for span in calls if span.parent_span_id == refused.parent_span_id]
     assert [call["rpc.response.status_code"] for call in beside] == ["UNAVAILABLE", "OK"]
     assert len({call["server.address"] for call in beside}) == 2
+
+
+def test_service_without_traces_hands_a_clients_trace_on() -> None:
+    with running_collector() as collector, ExitStack() as stack:
+        upstream = stack.enter_context(running_upstream())
+        engine = stack.enter_context(
+            running_engine_process(upstream.base_url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+        )
+        service = Service(upstream, engine, stack.enter_context(running_gateway_process(engine)))
+        assert '"type":"end"' in ask(service, WHOLE).text
+        engine.stop()
+    parents = {span.name: span.parent_span_id.hex() for span in collector.spans}
+    assert parents[CALL] == CLIENTS_SPAN
+
+
+@pytest.mark.parametrize("begin", ["engine_grpc.tracing import call", "sse_gateway.tracing import request"])
+def test_open_stream_holds_no_memory_for_traces_that_are_not_made(begin: str) -> None:
+    arguments = "'m', ()" if "call" in begin else "'POST', {}, None"
+    code = (
+        f"import tracemalloc; from {begin} as begin\n"
+        "tracemalloc.start(); before = tracemalloc.get_traced_memory()[0]\n"
+        f"spans = [begin({arguments}) for _ in range(1000)]\n"
+        "[span.__enter__() for span in spans]\n"
+        "print((tracemalloc.get_traced_memory()[0] - before) / 1000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, check=True)
+    assert float(done.stdout) < 50  # a place in two lists
