@@ -27,6 +27,8 @@ from prometheus_client import (
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from engine_grpc.errors import Reason
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,6 +58,8 @@ READERS = Histogram(
 TOKENS = Counter(
     "studyai_tokens", "Tokens of answers that ended well: `prompt` or `completion`.", ["kind"], registry=REGISTRY
 )
+for kind in ("prompt", "completion"):
+    TOKENS.labels(kind)
 JOINS = Counter("studyai_answers_joined", "Questions whose key named an answer that was there.", registry=REGISTRY)
 RESUMES = Counter("studyai_answers_resumed", "Answers that somebody came back to.", registry=REGISTRY)
 CALLS = Counter("studyai_calls", "gRPC calls by how they ended.", ["method", "code"], registry=REGISTRY)
@@ -70,6 +74,9 @@ ATTEMPTS = Counter(
     ["upstream", "code"],
     registry=REGISTRY,
 )
+for place in ("primary", "fallback"):
+    for code in ("OK", *(reason for reason in Reason if reason.startswith("UPSTREAM_"))):
+        ATTEMPTS.labels(place, str(code))
 LAG = Histogram("studyai_event_loop_lag_seconds", "How late the event loop is.", buckets=_LAG, registry=REGISTRY)
 BUILD = Gauge(
     "studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"], registry=REGISTRY

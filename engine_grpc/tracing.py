@@ -8,17 +8,19 @@ are of OpenTelemetry's semantic conventions for GenAI, RPC and errors; all of th
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import structlog
+from dotenv import dotenv_values
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from engine_grpc.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = "studyai-engine"
 _PARENT = "traceparent"
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 _SERVERS_FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """The others are their caller's (semantic conventions for gRPC)."""
 _tracer = trace.get_tracer(__name__)
@@ -38,10 +41,14 @@ def configure_tracing(endpoint: str | None) -> Callable[[], None]:
 
     Args:
         endpoint: The base URL of an OTLP/HTTP receiver (OTEL_EXPORTER_OTLP_ENDPOINT). Its headers, the sampler and
-            whatever else the SDK reads from the environment are as the OpenTelemetry specification says.
+            whatever else the SDK reads from the environment, here from `.env` too, are as the OpenTelemetry
+            specification says.
     """
     if endpoint is None:
         return lambda: None
+    for name, value in dotenv_values(".env").items():
+        if name.startswith("OTEL_") and value and not os.environ.get(name):
+            os.environ[name] = value
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - see above
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
@@ -53,10 +60,17 @@ def configure_tracing(endpoint: str | None) -> Callable[[], None]:
     return provider.shutdown
 
 
-@contextmanager
-def call(method: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Iterator[Span]:
-    """The span of one call, which continues its caller's trace (W3C Trace Context); log lines name the trace."""
+def call(method: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> AbstractContextManager[Span]:
+    """The span of one call, which continues its caller's trace (W3C Trace Context); log lines name the trace.
+
+    Where there are no traces, a caller's is handed on all the same; without one an open stream holds nothing for it.
+    """
     told = {name: value for name, value in metadata or () if isinstance(value, str)}
+    return _NO_SPAN if _off() and _PARENT not in told else _call(method, told)
+
+
+@contextmanager
+def _call(method: str, told: Mapping[str, str]) -> Iterator[Span]:
     with _tracer.start_as_current_span(
         method,
         _propagator.extract(told),
@@ -116,3 +130,7 @@ def failed(span: Span, code: str) -> None:
     """Notes a failure by its code."""
     span.set_attribute("error.type", code)
     span.set_status(trace.StatusCode.ERROR)
+
+
+def _off() -> bool:
+    return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

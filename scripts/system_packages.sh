@@ -13,6 +13,8 @@ command -v promtool >/dev/null || missing+=(prometheus)
 command -v slowhttptest >/dev/null || missing+=(slowhttptest)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 command -v ip >/dev/null || missing+=(iproute2)
+[ -d /usr/share/gocode/src/google.golang.org/grpc ] && command -v go protoc-gen-go protoc-gen-go-grpc >/dev/null ||
+  missing+=(golang-go golang-google-grpc-dev golang-github-golang-protobuf-1-5-dev protoc-gen-go-1-5 protoc-gen-go-grpc)
 command -v setsid >/dev/null || missing+=(util-linux)
 if ((${#missing[@]})) && command -v apt-get >/dev/null; then
   sudo=; [ "$(id -u)" = 0 ] || sudo="sudo --non-interactive"

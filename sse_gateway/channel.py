@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 from studyai.v1.chat_pb2 import ChatImageResponse, CompleteChatImageRequest, CompleteChatImageResponse
 
+from sse_gateway import tracing
 from sse_gateway.misconfiguration import misconfiguration
 
 if TYPE_CHECKING:
@@ -143,8 +144,17 @@ def connect(target: EngineTarget, access: EngineAccess) -> Place:
         CompleteChatImageRequest.SerializeToString,
         CompleteChatImageResponse.FromString,
     )
+
+    def traced(make: Any, method: str) -> Any:
+        return tracing.traced(make, f"{_SERVICE[1:]}/{method}", target.name)
+
     return Place(
-        *(channel, stream, complete, chat.ResumeAnswer, chat.StopAnswer, health.Check),
+        channel=channel,
+        stream=traced(stream, "ChatImage"),
+        complete=traced(complete, "CompleteChatImage"),
+        resume=traced(chat.ResumeAnswer, "ResumeAnswer"),
+        stop=traced(chat.StopAnswer, "StopAnswer"),
+        check=health.Check,
         balanced=target.balanced,
         metadata=access.metadata,
         told=set(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+
+from sse_gateway.errors import RULES, ErrorCode
 
 if TYPE_CHECKING:
     from sse_gateway.record import RequestRecord
@@ -61,6 +64,26 @@ BUILD = Gauge(
     "studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"], registry=REGISTRY
 )
 BUILD.labels("gateway", version("studyai-chat"), platform.python_version()).set(1)
+_STREAMS, _FALLBACKS = (tuple(f"/api/{area}/chat-image{kind}" for area in ("ai", "v1")) for kind in ("-stream", ""))
+_AFTER_START = (*(code for code in ErrorCode if code.startswith("UPSTREAM_")), ErrorCode.DEADLINE_EXCEEDED)
+_ENDS = ("completed", "client_gone", "client_stalled")
+
+
+def _expect() -> None:
+    """Has what becomes of questions counted from 0: of a series that begins with 1, `rate()` does not see the 1."""
+    for route in (*_STREAMS, *_FALLBACKS):
+        DURATION.labels(route)
+        for code, rule in RULES.items():
+            REQUESTS.labels(route, rule.status, code)
+        for outcome in (*_ENDS, *(_AFTER_START if route in _STREAMS else ())):
+            REQUESTS.labels(route, HTTPStatus.OK.value, outcome)
+    for status, outcome in ((200, "completed"), (202, "completed"), (204, "completed"), (404, "ANSWER_NOT_FOUND")):
+        REQUESTS.labels("/api/ai/answers/{answer_id}", status, outcome)
+    for code in ("OK", *ErrorCode):
+        ENGINE_CALLS.labels(code)
+
+
+_expect()
 
 
 def request_ended(route: str | None, record: RequestRecord) -> None:

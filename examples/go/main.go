@@ -46,7 +46,15 @@ func main() {
 	if len(os.Args) == 4 {
 		target = os.Args[3]
 	}
-	if err := run(os.Args[1], os.Args[2], target); err != nil {
+	err := run(os.Args[1], os.Args[2], target)
+	switch told, ok := status.FromError(err); {
+	case err == nil:
+	case errors.Is(err, context.Canceled):
+		os.Exit(130) // as a shell expects of Ctrl-C
+	case ok:
+		fmt.Fprintf(os.Stderr, "\nfailed: %s: %s\n", reason(err), told.Message())
+		os.Exit(1)
+	default:
 		fmt.Fprintf(os.Stderr, "\nfailed: %v\n", err)
 		os.Exit(1)
 	}
@@ -79,10 +87,15 @@ func run(picture, prompt, target string) error {
 
 	answer := &answer{client: client, question: &pb.ImageQuestion{Image: image, Prompt: prompt}, key: newKey()}
 	err = answer.read(ctx)
-	if errors.Is(ctx.Err(), context.Canceled) && answer.id != "" {
-		return answer.stop()
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		return err
 	}
-	return err
+	if answer.id != "" {
+		if err := answer.stop(); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // An answer on its way, and how far it has come.
@@ -175,7 +188,9 @@ func (a *answer) show(message event) {
 		a.finished = true
 		fmt.Fprintf(os.Stderr, "\n[%d tokens]\n", finished.GetUsage().GetTotalTokens())
 	}
-	a.seen = max(a.seen, message.GetSequence())
+	if message.GetSequence() > a.seen {
+		a.seen = message.GetSequence()
+	}
 }
 
 // stop ends the answer: nobody else waits for it.
@@ -202,7 +217,9 @@ func pause(err error, failures int) (time.Duration, bool) {
 	delay := time.Duration(longest * (0.5 + mathrand.Float64()/2))
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			delay = max(delay, info.GetRetryDelay().AsDuration())
+			if asked := info.GetRetryDelay().AsDuration(); asked > delay {
+				delay = asked
+			}
 		}
 	}
 	switch reason(err) {

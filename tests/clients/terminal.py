@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.end_to_end.conftest import tool
 from tests.processes import clean_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 STUDYAI = str(Path(sys.executable).parent / "studyai")
 COLUMNS, LINES = 80, 20
@@ -26,7 +27,7 @@ SECONDS = 20
 
 def environment(**settings: str) -> dict[str, str]:
     # A warning at the interpreter's end would be seen on standard error.
-    return clean_environment(TERM="xterm-256color", COLUMNS=str(COLUMNS), **settings)
+    return clean_environment(**{"TERM": "xterm-256color", "COLUMNS": str(COLUMNS), **settings})
 
 
 @contextmanager
@@ -63,20 +64,28 @@ def run(
 
 
 class Terminal:
-    """A command on a terminal, and what is on its screen."""
+    """A command on a terminal, and what is on its screen.
 
-    def __init__(self, *arguments: str, **settings: str) -> None:
+    Args:
+        command: The program and its arguments.
+        settings: Its environment.
+    """
+
+    def __init__(self, command: Sequence[str], settings: Mapping[str, str]) -> None:
+        self.raw = bytearray()
+        """What was written to it."""
         self.screen = pyte.HistoryScreen(COLUMNS, LINES, history=1000, ratio=1)
         self._stream = pyte.ByteStream(self.screen)
         self._changed = threading.Condition()
         self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (LINES, COLUMNS))
         self._process = subprocess.Popen(
             # The terminal is the command's own, so that its keys make signals.
-            [tool("setsid"), "--ctty", STUDYAI, *arguments],
+            [tool("setsid"), "--ctty", *command],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=environment(LINES=str(LINES), **settings),
+            env=environment(**{"LINES": str(LINES), **settings}),
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read)
@@ -86,7 +95,8 @@ class Terminal:
     def text(self) -> str:
         """Everything that was on the screen, and is."""
         with self._changed:
-            above = ["".join(line[column].data for column in range(COLUMNS)) for line in self.screen.history.top]
+            columns = range(self.screen.columns)
+            above = ["".join(line[column].data for column in columns) for line in self.screen.history.top]
             return "\n".join(line.rstrip() for line in [*above, *self.screen.display]).rstrip()
 
     def is_bold(self, word: str) -> bool:
@@ -99,6 +109,12 @@ class Terminal:
         """Waits until the screen has this."""
         with self._changed:
             assert self._changed.wait_for(lambda: text in "\n".join(self.screen.display), SECONDS), self.screen.display
+
+    def resize(self, columns: int) -> None:
+        """Makes it wider or narrower, and has the command told so."""
+        with self._changed:
+            self.screen.resize(LINES, columns)
+        termios.tcsetwinsize(self._master, (LINES, columns))
 
     def press(self, key: bytes) -> None:
         os.write(self._master, key)
@@ -122,14 +138,22 @@ class Terminal:
             except OSError:  # EIO: nobody has the other end any more
                 return
             with self._changed:
+                self.raw += data
                 self._stream.feed(data)
                 self._changed.notify_all()
 
 
 @contextmanager
 def terminal(*arguments: str, **settings: str) -> Iterator[Terminal]:
-    """A command on a terminal, for the time of the context."""
-    opened = Terminal(*arguments, **settings)
+    """The command on a terminal, for the time of the context."""
+    with opened_terminal([STUDYAI, *arguments], settings) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_terminal(command: Sequence[str], settings: Mapping[str, str]) -> Iterator[Terminal]:
+    """Any program on a terminal, for the time of the context."""
+    opened = Terminal(command, settings)
     try:
         yield opened
     finally:

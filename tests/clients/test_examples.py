@@ -1,65 +1,118 @@
-"""The example in Node, run as its README says."""
+"""The examples in Node and Go, run as their READMEs say."""
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests import upstream as up
 from tests.clients.proxy import running_proxy
 from tests.end_to_end.conftest import WORKSHEET, tool
+from tests.processes import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.end_to_end.conftest import Service
 
-NODE = Path(__file__).parents[2] / "examples" / "node"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SHIMS = Path(__file__).parent / "go_shims"
+GO_LIBRARIES = Path("/usr/share/gocode")
+GRPC_GO = GO_LIBRARIES / "src/google.golang.org/grpc"
+GO_MODULE = "example.com/studyai"
 DELTAS = ["One", " two", " three", " 四", " five."]
 
 
+@pytest.fixture(scope="module", params=["node", "go"])
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command that runs an example."""
+    if request.param == "node":
+        return [tool("node"), str(EXAMPLES / "node" / "ask.mjs")]
+    return [str(built_go_example(tmp_path_factory.mktemp("go")))]
+
+
+def built_go_example(folder: Path) -> Path:
+    """Builds the example with Debian's Go and libraries; returns the program."""
+    source = folder / "src" / GO_MODULE
+    source.mkdir(parents=True)
+    (source / "main.go").write_bytes((EXAMPLES / "go" / "main.go").read_bytes())
+    generate_go(source)
+    (folder / "overlay.json").write_text(json.dumps({"Replace": shims()}))
+    settings = {"GO111MODULE": "off", "GOPATH": f"{folder}:{GO_LIBRARIES}", "GOFLAGS": ""}
+    program = folder / "ask"
+    build = [tool("go"), "build", "-overlay", str(folder / "overlay.json"), "-o", str(program), "."]
+    subprocess.run(build, cwd=source, env=clean_environment(**settings), check=True, timeout=300)
+    return program
+
+
+def generate_go(source: Path) -> None:
+    """Writes the contract's Go code, into the package that buf.gen.yaml names."""
+    (named,) = re.findall(r"value: (\S+)", (EXAMPLES / "go" / "buf.gen.yaml").read_text())
+    options = [f"--go{kind}_opt=paths=source_relative,Mstudyai/v1/chat.proto={named}" for kind in ("", "-grpc")]
+    plugins = [f"--plugin={tool(plugin)}" for plugin in ("protoc-gen-go", "protoc-gen-go-grpc")]
+    outputs = [f"--go_out={source}", f"--go-grpc_out={source}"]
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(ROOT / "protos"), *plugins, *outputs, *options]
+    subprocess.run([*protoc, "studyai/v1/chat.proto"], check=True, timeout=60)
+
+
+def shims() -> dict[str, str]:
+    """What the example uses and Debian's grpc may be too old for, by the file that it would be in."""
+    missing = {}
+    if not (GRPC_GO / "credentials" / "insecure").is_dir():
+        missing[str(GRPC_GO / "credentials" / "insecure" / "insecure.go")] = str(SHIMS / "insecure.go")
+    if "func NewClient(" not in (GRPC_GO / "clientconn.go").read_text():
+        missing[str(GRPC_GO / "newclient.go")] = str(SHIMS / "newclient.go")
+    return missing
+
+
 @contextmanager
-def asking(port: int, picture: Path = WORKSHEET) -> Iterator[subprocess.Popen[str]]:
-    command = [tool("node"), "ask.mjs", str(picture), "What is x?", f"127.0.0.1:{port}"]
+def asking(example: list[str], port: int, picture: Path = WORKSHEET) -> Iterator[subprocess.Popen[str]]:
+    command = [*example, str(picture), "What is x?", f"127.0.0.1:{port}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=NODE, text=True, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def test_node_goes_back_to_its_answer_after_every_cut(service: Service) -> None:
+def test_example_goes_back_to_its_answer_after_every_cut(service: Service, example: list[str]) -> None:
     gates = [up.Signal() for _ in DELTAS]
     service.upstream.script(up.stream_headers(), up.gated(gates, DELTAS), up.finish(), up.usage(30, 20), up.done())
-    with running_proxy(service.engine.port) as proxy, asking(proxy.port) as node:
-        assert node.stdout
+    with running_proxy(service.engine.port) as proxy, asking(example, proxy.port) as process:
+        assert process.stdout
         for gate, delta in zip(gates, DELTAS, strict=True):
             gate.set()
-            assert node.stdout.read(len(delta)) == delta
+            assert process.stdout.read(len(delta)) == delta
             proxy.cut()
-        rest, said = node.communicate(timeout=10)
-    assert (node.returncode, rest) == (0, "")
-    assert "CONNECTION_LOST; again in" in said
+        rest, said = process.communicate(timeout=10)
+    assert (process.returncode, rest) == (0, "")
+    assert "; again in" in said
     assert said.endswith("[50 tokens]\n")
     assert len(service.upstream.requests) == 1
 
 
-def test_node_stops_the_answer_at_ctrl_c(service: Service) -> None:
+def test_example_stops_the_answer_at_ctrl_c(service: Service, example: list[str]) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
-    with asking(service.engine.port) as node:
-        assert node.stdout
-        assert node.stdout.read(4) == "Some"
-        node.send_signal(signal.SIGINT)
-        assert node.wait(5) == 130
+    with asking(example, service.engine.port) as process:
+        assert process.stdout
+        assert process.stdout.read(4) == "Some"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
     service.upstream.requests[0].closed.block()
 
 
-def test_node_tells_a_failure_by_its_code(service: Service) -> None:
-    with asking(service.engine.port, Path(__file__)) as node:
-        _, said = node.communicate(timeout=10)
-    assert node.returncode == 1
+def test_example_tells_a_failure_by_its_code(service: Service, example: list[str]) -> None:
+    with asking(example, service.engine.port, Path(__file__)) as process:
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == 1
     assert "failed: IMAGE_UNREADABLE" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -222,3 +223,49 @@ def test_picture_that_only_base64_makes_too_large_goes_over_grpc_alone(service: 
 def test_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="http://host:port"):
         StudyAI(url)
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_client_that_was_closed_says_so_on_all_wires(scheme: str) -> None:
+    url = f"{scheme}://127.0.0.1:9"
+    with StudyAI(url) as studyai:
+        begun = studyai.ask(WORKSHEET, "x?")
+    async with AsyncStudyAI(url) as asking:
+        begun_async = asking.ask(WORKSHEET, "x?")
+    async with AsyncStudyAI(url) as unused:
+        pass
+    for act in (begun.read, lambda: studyai.complete(WORKSHEET, "x?"), lambda: studyai.stop("a1")):
+        with pytest.raises(RuntimeError, match="closed"):
+            act()
+    for wait in (begun_async.read, lambda: asking.complete(WORKSHEET, "x?"), lambda: unused.stop("a1")):
+        with pytest.raises(RuntimeError, match="closed"):
+            await wait()
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_threads_share_a_client(service: Service, scheme: str) -> None:
+    service.upstream.default(*up.answer(*DELTAS))
+    port = service.gateway.port if scheme == "http" else service.engine.port
+    with StudyAI(f"{scheme}://127.0.0.1:{port}") as studyai, ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda n: studyai.ask(WORKSHEET, f"{n}?").read(), range(24)))
+    assert {answer.text for answer in answers} == {TEXT}
+    assert len({answer.answer_id for answer in answers}) == 24
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_tasks_share_a_client_and_one_that_is_cancelled_leaves_the_others_alone(
+    service: Service, scheme: str
+) -> None:
+    service.upstream.script(up.stream_headers(), up.chunk("Hi"), up.silence())
+    service.upstream.default(*up.answer(*DELTAS))
+    port = service.gateway.port if scheme == "http" else service.engine.port
+    async with AsyncStudyAI(f"{scheme}://127.0.0.1:{port}") as studyai:
+        silent = studyai.ask(WORKSHEET, "x?")
+        assert [type(await anext(silent)) for _ in range(2)] == [sa.Started, sa.Delta]
+        waiting = asyncio.create_task(silent.read())
+        answers = await asyncio.gather(*(studyai.ask(WORKSHEET, f"{n}?").read() for n in range(24)))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await studyai.ask(WORKSHEET, "last?").read()).text == TEXT
+    assert {answer.text for answer in answers} == {TEXT}

@@ -49,17 +49,19 @@ class Measured:
         assert "UPSTREAM_TRUNCATED" in requests.post(self.service.stream_url, json=body(), timeout=10).text
         assert requests.post(self.service.stream_url, json={}, timeout=10).status_code == 400
         upstream.script(up.stream_headers(), up.chunk("So "), up.silence())
-        self._ask_and_leave()
+        ask_and_leave(self.service.gateway.port)
         upstream.requests[-1].closed.block()
 
-    def _ask_and_leave(self) -> None:
-        sent = json.dumps(body()).encode()
-        head = f"POST /api/ai/chat-image-stream HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sent)}\r\n"
-        with socket.create_connection(("127.0.0.1", self.service.gateway.port), timeout=10) as client:
-            client.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + sent)
-            got = b""
-            while b'"delta"' not in got:
-                got += client.recv(1000)
+
+def ask_and_leave(port: int) -> None:
+    """Asks at a gateway, and leaves with the first word."""
+    sent = json.dumps(body()).encode()
+    head = f"POST /api/ai/chat-image-stream HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sent)}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + sent)
+        got = b""
+        while b'"delta"' not in got:
+            got += client.recv(1000)
 
 
 @contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
+import requests
 
 from tests.metrics.service import Measured, measured_service
 
@@ -83,3 +86,28 @@ def test_documents_name_every_metric_and_no_other(measured: Measured) -> None:
 
 def test_labels_hold_nothing_of_who_asked_what(measured: Measured) -> None:
     assert not [series for series in settled(measured) if "canary" in series or "anonymous" in series or "x?" in series]
+
+
+def test_labels_have_no_value_that_a_stranger_chose(measured: Measured) -> None:
+    before = set(settled(measured))
+    url = measured.service.url
+    for number in range(20):
+        requests.get(f"{url}/stranger/{number}", timeout=5)
+        requests.get(f"{url}/api/ai/answers/stranger{number}", timeout=5)
+        requests.get(f"{url}/web/stranger{number}.js", timeout=5)
+        requests.request(f"STRANGER{number}", f"{url}/api/ai/chat-image-stream", timeout=5)
+        requests.post(
+            f"{url}/api/ai/chat-image", data=b"stranger", headers={"x-request-id": f"stranger{number}"}, timeout=5
+        )
+        with socket.create_connection(("127.0.0.1", measured.service.gateway.port), timeout=5) as client:
+            client.sendall(f"STRANGER{number} \0 HTTP/9\r\n\r\n".encode())
+            client.recv(1000)
+    with grpc.insecure_channel(f"127.0.0.1:{measured.service.engine.port}") as channel:
+        for number in range(20):
+            for method in (f"/stranger.v1.Service{number}/Ask", f"/studyai.v1.ChatService/Stranger{number}"):
+                call: Any = channel.unary_unary(method)
+                with pytest.raises(grpc.RpcError):
+                    call(b"stranger", timeout=5)
+    added = set(measured.metrics()) - before
+    assert not [series for series in added if "stranger" in series.lower()]
+    assert len({series for series in added if "_bucket" not in series}) < 20

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from tests.end_to_end.conftest import tool
-from tests.metrics.service import measured_service
-from tests.processes import free_port
+from tests import upstream as up
+from tests.end_to_end.conftest import body, tool
+from tests.metrics.service import ask_and_leave, measured_service
+from tests.processes import Process, free_port, running_engine_process, running_gateway_process
+from tests.redis_server import running_redis
+from tests.upstream import running_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +35,11 @@ def dashboard_queries() -> list[str]:
 
 
 @contextmanager
-def running_prometheus(folder: Path, targets: dict[str, int]) -> Iterator[str]:
+def running_prometheus(folder: Path, targets: dict[str, list[int]]) -> Iterator[str]:
     """A Prometheus that scrapes these jobs' ports and evaluates our rules, all quickly; yields its URL."""
     jobs = [
-        {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for name, port in targets.items()
+        {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
+        for name, ports in targets.items()
     ]
     intervals = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     config = {"global": intervals, "rule_files": [str(RULES)], "scrape_configs": jobs}
@@ -70,6 +75,82 @@ def await_series(url: str, queries: list[str]) -> list[str]:
     return missing
 
 
+def ask_at(gateway: Process, upstream: up.Upstream, round_: int) -> None:
+    """Twelve requests: six streams, two resumed; of the rest a fallback that joins and one more, failures, a leaver."""
+    url = f"http://127.0.0.1:{gateway.port}/api/ai"
+    # A pause, or both would come as one piece, without a gap to be counted.
+    pieces = (up.chunk("So "), up.pause(0.05), up.chunk("x."))
+    whole = (up.stream_headers(), *pieces, up.finish(), up.usage(7, 2), up.done())
+    for number in range(3):
+        key = {"Idempotency-Key": f"{gateway.port}-{round_}-{number}"}
+        upstream.script(*whole)
+        streamed = requests.post(f"{url}/chat-image-stream", json=body(), headers=key, timeout=10).text
+        assert '"type":"end"' in streamed
+    (answer_id,) = re.findall(r'"answer_id":"(\w+)"', streamed)
+    resuming = {"Accept": "text/event-stream", "Last-Event-ID": "1"}
+    for _ in range(2):
+        assert requests.get(f"{url}/answers/{answer_id}", headers=resuming, timeout=10).ok
+    assert requests.post(f"{url}/chat-image", json=body(), headers=key, timeout=10).ok
+    upstream.script(*whole)
+    assert requests.post(f"{url}/chat-image", json=body(), timeout=10).ok
+    for _ in range(2):
+        upstream.script(up.stream_headers(), up.chunk("So "), up.reset())
+        assert "UPSTREAM_TRUNCATED" in requests.post(f"{url}/chat-image-stream", json=body(), timeout=10).text
+    upstream.script(up.refusal(401))
+    assert "UPSTREAM_AUTH" in requests.post(f"{url}/chat-image-stream", json=body(), timeout=10).text
+    assert requests.post(f"{url}/chat-image-stream", json={}, timeout=10).status_code == 400
+    upstream.script(up.stream_headers(), up.chunk("So "), up.silence())
+    ask_and_leave(gateway.port)
+    upstream.requests[-1].closed.block()
+
+
+FIGURES = {
+    "studyai:start:ratio5m": 1.0,
+    # Of four that ended well and three that broke off; who left does not count, nor who joined.
+    "studyai:completion:ratio5m": 4 / 7,
+    'studyai:errors:ratio5m{outcome="UPSTREAM_TRUNCATED"}': 2 / 12,
+    'studyai:errors:ratio5m{outcome="UPSTREAM_AUTH"}': 1 / 12,
+    'studyai:errors:ratio5m{outcome="INVALID_REQUEST"}': 1 / 12,
+    'sum(studyai:errors:ratio5m{outcome!~"UPSTREAM_.+|INVALID_REQUEST"})': 0,
+    "studyai:disconnects:ratio5m": 1 / 12,
+    "studyai:fallback:ratio5m": 2 / 10,
+    "studyai:upstream_failures:ratio5m": 1 / 8,
+    "sum(studyai_answers_started_total)": 16,
+    "sum(studyai_answers_joined_total)": 2,
+    "sum(studyai_streams_resumed_total)": 4,
+    "sum(studyai_answer_duration_seconds_count)": 16,
+    "sum(studyai_answer_readers_count)": 16,
+    "sum(studyai_answer_first_token_seconds_count)": 14,
+    "sum(studyai_answer_token_gap_seconds_count)": 8,
+    'sum(studyai_tokens_total{kind="completion"})': 16,
+    "count(studyai_build_info)": 4,
+    "count(studyai_event_loop_lag_seconds_count > 0)": 4,
+    "sum(studyai_http_requests_live)": 0,
+    "sum(studyai_answers_live)": 0,
+}
+"""What two gateways in front of two engines have counted when each has been asked `ask_at`."""
+
+
+def test_figures_of_several_workers_are_what_was_done(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        upstream = stack.enter_context(running_upstream())
+        shared = {"STATE_URL": stack.enter_context(running_redis()).url}
+        ports = [free_port(), free_port()]
+        engines = [
+            stack.enter_context(running_engine_process(upstream.base_url, ENGINE_METRICS_PORT=str(port), **shared))
+            for port in ports
+        ]
+        gateways = [stack.enter_context(running_gateway_process(*engines)) for _ in ports]
+        targets = {"studyai-engine": ports, "studyai-gateway": [gateway.port for gateway in gateways]}
+        url = stack.enter_context(running_prometheus(tmp_path, targets))
+        # Two scrapes of each, so that what is asked next is growth.
+        assert not await_series(url, ["count(count_over_time(up[1m]) > 1 and up == 1) == 4"])
+        for number, gateway in enumerate(gateways):
+            ask_at(gateway, upstream, number)
+        wrong = await_series(url, [f"abs({query} - {figure}) < 0.02" for query, figure in FIGURES.items()])
+        assert [(query, found(url, query.split(" - ")[0].removeprefix("abs("))) for query in wrong] == []
+
+
 @pytest.mark.parametrize("command", [["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]])
 def test_promtool_finds_nothing_wrong_with_the_rules(command: list[str]) -> None:
     done = subprocess.run(
@@ -89,7 +170,7 @@ def test_every_alert_is_tested_and_leads_to_what_to_do() -> None:
 
 def test_every_query_of_the_dashboard_returns_something_about_a_service_in_use(tmp_path: Path) -> None:
     with measured_service() as measured:
-        ports = {"studyai-engine": measured.engine_metrics_port, "studyai-gateway": measured.service.gateway.port}
+        ports = {"studyai-engine": [measured.engine_metrics_port], "studyai-gateway": [measured.service.gateway.port]}
         with running_prometheus(tmp_path, ports) as url:
             measured.ask_in_all_ways()
             assert not await_series(url, ["studyai_answers_ended_total", "studyai_streams_resumed_total > 0"])

@@ -20,6 +20,7 @@ from tests.upstream import running_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 STREAM = "POST /api/ai/chat-image-stream"
 CALL = "studyai.v1.ChatService/ChatImage"
 CHAT = "chat gpt-5.4-mini"
+CALLING = "calls " + CALL
+"""The name that the tests have for a client's span, which is named as its server's."""
+CLIENT = 3
+"""Its kind, in OTLP."""
 CLIENTS_SPAN = "b7ad6b7169203331"
 WHOLE, BROKEN, REFUSED = (f"{number}af7651916cd43dd8448eb211c80319c" for number in range(3))
 """Ids of traces."""
@@ -46,7 +51,7 @@ class Told:
     def spans(self, trace_id: str) -> dict[str, Span]:
         """A trace's spans by name, each of which is there once."""
         spans = [span for span in self.collector.spans if span.trace_id.hex() == trace_id]
-        by_name = {span.name: span for span in spans}
+        by_name = {CALLING if (span.name, span.kind) == (CALL, CLIENT) else span.name: span for span in spans}
         assert len(by_name) == len(spans)
         return by_name
 
@@ -68,7 +73,7 @@ def ask(service: Service, trace_id: str, **fields: str) -> requests.Response:
         "baggage": "student=canary",
         "x-request-id": trace_id,
     }
-    return requests.post(service.stream_url, json=body(**ASKED, **fields), headers=headers, timeout=10)
+    return requests.post(service.stream_url, json=body(**{**ASKED, **fields}), headers=headers, timeout=10)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +91,10 @@ def told() -> Iterator[Told]:
 
 def test_one_trace_goes_from_the_clients_through_both_services_to_the_model(told: Told) -> None:
     spans = told.spans(WHOLE)
-    assert set(spans) == {STREAM, CALL, CHAT}
+    assert set(spans) == {STREAM, CALLING, CALL, CHAT}
     assert spans[STREAM].parent_span_id.hex() == CLIENTS_SPAN
-    assert spans[CALL].parent_span_id == spans[STREAM].span_id
+    assert spans[CALLING].parent_span_id == spans[STREAM].span_id
+    assert spans[CALL].parent_span_id == spans[CALLING].span_id
     assert spans[CHAT].parent_span_id == spans[CALL].span_id
     assert told.collector.services == {"studyai-gateway", "studyai-engine"}
 
@@ -106,7 +112,10 @@ def test_every_log_line_of_a_request_names_its_trace(told: Told) -> None:
 
 
 def test_spans_tell_what_an_answer_cost_and_how_it_ended(told: Told) -> None:
-    request, chat = (attributes(told.spans(WHOLE)[name]) for name in (STREAM, CHAT))
+    request, calling, chat = (attributes(told.spans(WHOLE)[name]) for name in (STREAM, CALLING, CHAT))
+    assert (calling["rpc.system.name"], calling["rpc.method"]) == ("grpc", CALL)
+    assert calling["rpc.response.status_code"] == "OK"
+    assert str(calling["server.address"]).startswith("127.0.0.1:")
     assert (request["studyai.outcome"], request["http.response.status_code"]) == ("completed", 200)
     assert request["studyai.request_id"] == WHOLE
     assert (chat["gen_ai.usage.input_tokens"], chat["gen_ai.usage.output_tokens"]) == (7, 1)
@@ -123,7 +132,7 @@ def test_spans_hold_no_word_of_what_was_asked_and_answered_nor_who_asked(told: T
 def test_answer_that_breaks_off_is_an_error_in_every_span(told: Told) -> None:
     spans = told.spans(BROKEN)
     assert attributes(spans[STREAM])["error.type"] == attributes(spans[CHAT])["error.type"] == "UPSTREAM_TRUNCATED"
-    assert attributes(spans[CALL])["error.type"] == "UNAVAILABLE"
+    assert attributes(spans[CALL])["error.type"] == attributes(spans[CALLING])["error.type"] == "UNAVAILABLE"
     assert {span.status.code for span in spans.values()} == {2}
 
 
@@ -145,3 +154,79 @@ def test_without_an_endpoint_what_sends_spans_is_not_even_imported(module: str) 
     code = f"import sys, {module}.__main__; print([m for m in sys.modules if m.startswith('opentelemetry.exporter')])"
     done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, check=True)
     assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize("module", ["engine_grpc", "sse_gateway"])
+def test_variables_of_opentelemetry_are_read_from_dotenv_where_the_environment_has_none(
+    module: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(
+        "OTEL_SERVICE_NAME=mine\nOTEL_RESOURCE_ATTRIBUTES=deployment.environment.name=test\n"
+        "OTEL_TRACES_SAMPLER=traceidratio\nOTEL_TRACES_SAMPLER_ARG=0.5\nOPENAI_API_KEY=canary\n"
+    )
+    code = (
+        f"import os; from {module}.tracing import configure_tracing; configure_tracing('http://127.0.0.1:9')\n"
+        "from opentelemetry.trace import get_tracer_provider as provider\n"
+        "told = provider().resource.attributes\n"
+        "print(told['service.name'], told['deployment.environment.name'], provider().sampler.get_description())\n"
+        "print(os.environ.get('OPENAI_API_KEY'))"
+    )
+    environment = clean_environment(OTEL_TRACES_SAMPLER_ARG="0.25")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "mine test TraceIdRatioBased{0.25}\nNone\n"
+
+
+def test_question_that_goes_on_at_another_engine_has_a_span_for_each_call() -> None:
+    with running_collector() as collector, ExitStack() as stack:
+        upstream = stack.enter_context(running_upstream())
+        engines = [
+            stack.enter_context(running_engine_process(upstream.base_url, MAX_CONCURRENT_ANSWERS="1")) for _ in range(2)
+        ]
+        where = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        gateway = stack.enter_context(running_gateway_process(*engines, port=0, **where))
+        service = Service(upstream, engines[0], gateway)
+        upstream.script(up.stream_headers(), up.chunk("So "), up.silence())
+        with requests.post(service.stream_url, json=body(), stream=True, timeout=10) as held:
+            lines = held.iter_lines()
+            assert next(lines)  # kept: what is collected closes the connection
+            for _ in range(4):
+                assert '"type":"end"' in ask(service, WHOLE).text
+        unknown = f"{service.url}/api/ai/answers/{32 * '0'}"
+        assert requests.delete(unknown, timeout=5).status_code == 404
+        gateway.stop()
+    calls = [span for span in collector.spans if span.kind == CLIENT]
+    codes = [str(attributes(span)["rpc.response.status_code"]) for span in calls]
+    assert {"OK", "UNAVAILABLE", "NOT_FOUND", "CANCELLED"} == set(codes)
+    refused = calls[codes.index("UNAVAILABLE")]
+    beside = [attributes(span) for span in calls if span.parent_span_id == refused.parent_span_id]
+    assert [call["rpc.response.status_code"] for call in beside] == ["UNAVAILABLE", "OK"]
+    assert len({call["server.address"] for call in beside}) == 2
+
+
+def test_service_without_traces_hands_a_clients_trace_on() -> None:
+    with running_collector() as collector, ExitStack() as stack:
+        upstream = stack.enter_context(running_upstream())
+        engine = stack.enter_context(
+            running_engine_process(upstream.base_url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+        )
+        service = Service(upstream, engine, stack.enter_context(running_gateway_process(engine)))
+        assert '"type":"end"' in ask(service, WHOLE).text
+        engine.stop()
+    parents = {span.name: span.parent_span_id.hex() for span in collector.spans}
+    assert parents[CALL] == CLIENTS_SPAN
+
+
+@pytest.mark.parametrize("begin", ["engine_grpc.tracing import call", "sse_gateway.tracing import request"])
+def test_open_stream_holds_no_memory_for_traces_that_are_not_made(begin: str) -> None:
+    arguments = "'m', ()" if "call" in begin else "'POST', {}, None"
+    code = (
+        f"import tracemalloc; from {begin} as begin\n"
+        "tracemalloc.start(); before = tracemalloc.get_traced_memory()[0]\n"
+        f"spans = [begin({arguments}) for _ in range(1000)]\n"
+        "[span.__enter__() for span in spans]\n"
+        "print((tracemalloc.get_traced_memory()[0] - before) / 1000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, check=True)
+    assert float(done.stdout) < 50  # a place in two lists

@@ -41,6 +41,7 @@ class AsyncStudyAI:
         self._settings = Settings(url=url, **options)
         self._address = self._settings.address
         self._made: AsyncTransport | None = None
+        self._closed = False
 
     def ask(self, picture: Picture | None, prompt: str, **options: Unpack[AskOptions]) -> AsyncAnswerStream:
         """Asks a question, and returns its answer as a stream of events; see `StudyAI.ask`.
@@ -64,6 +65,7 @@ class AsyncStudyAI:
 
     async def aclose(self) -> None:
         """Closes every connection; streams that are open fail."""
+        self._closed = True
         if self._made:
             await self._made.aclose()
 
@@ -77,6 +79,8 @@ class AsyncStudyAI:
     def _transport(self) -> AsyncTransport:
         # Made when first used: a channel belongs to the loop that it is made in.
         if self._made is None:
+            if self._closed:
+                raise RuntimeError("The client has been closed.")
             self._made = async_transport_to(self._address, self._settings.token, self._settings.tls)
         return self._made
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from studyai_client.options import Address, Tls
     from studyai_client.progress import Complete, Numbered, Resume
 
+_CLOSED = "The client has been closed."
+"""What grpcio says of a closed channel in three ways, one for each kind of call."""
+
 
 class GrpcTransport:
     """Blocks while it waits."""
@@ -36,6 +39,7 @@ class GrpcTransport:
             self._channel = grpc.insecure_channel(target, options)
         self._stub = chat_pb2_grpc.ChatServiceStub(self._channel)
         self._arguments = wire.CallArguments(token)
+        self._closed = False
 
     def stream(self, step: Ask | Resume, deadline: Deadline) -> Generator[Numbered]:
         """Yields the events as they come. Close it to cancel the call.
@@ -59,7 +63,7 @@ class GrpcTransport:
         Raises:
             StudyAIError: There is none.
         """
-        call = self._stub.CompleteChatImage.future(
+        call = self._open().CompleteChatImage.future(
             wire.asked_whole(step), **self._arguments.given(deadline, again=step.again)
         )
         try:
@@ -76,16 +80,22 @@ class GrpcTransport:
         """
         given = self._arguments.given(Deadline(wire.STOP_SECONDS))
         with wire.told_as_ours(lambda: False, lambda: None):
-            self._stub.StopAnswer(wire.stopped(answer_id, student_id), **given)
+            self._open().StopAnswer(wire.stopped(answer_id, student_id), **given)
 
     def close(self) -> None:
         """Closes the channel."""
+        self._closed = True
         self._channel.close()
+
+    def _open(self) -> Any:
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+        return self._stub
 
     def _begin(self, step: Ask | Resume, deadline: Deadline) -> Any:
         if isinstance(step, Ask):
-            return self._stub.ChatImage(wire.asked(step), **self._arguments.given(deadline, again=step.again))
-        return self._stub.ResumeAnswer(wire.resumed(step), **self._arguments.given(deadline))
+            return self._open().ChatImage(wire.asked(step), **self._arguments.given(deadline, again=step.again))
+        return self._open().ResumeAnswer(wire.resumed(step), **self._arguments.given(deadline))
 
 
 class AsyncGrpcTransport:
@@ -99,6 +109,7 @@ class AsyncGrpcTransport:
             self._channel = grpc.aio.insecure_channel(target, options)
         self._stub = chat_pb2_grpc.ChatServiceStub(self._channel)
         self._arguments = wire.CallArguments(token)
+        self._closed = False
 
     async def stream(self, step: Ask | Resume, deadline: Deadline) -> AsyncGenerator[Numbered]:
         """See `GrpcTransport.stream`."""
@@ -116,7 +127,7 @@ class AsyncGrpcTransport:
     async def complete(self, step: Complete, deadline: Deadline) -> Answer:
         """See `GrpcTransport.complete`."""
         given = self._arguments.given(deadline, again=step.again)
-        call, request_id = self._stub.CompleteChatImage(wire.asked_whole(step), **given), None
+        call, request_id = self._open().CompleteChatImage(wire.asked_whole(step), **given), None
         try:
             with _cancelled_by_caller(deadline), wire.told_as_ours(lambda: False, lambda: request_id):
                 request_id = wire.request_id_in(await call.initial_metadata())
@@ -128,16 +139,22 @@ class AsyncGrpcTransport:
         """See `GrpcTransport.stop`."""
         given = self._arguments.given(Deadline(wire.STOP_SECONDS))
         with wire.told_as_ours(lambda: False, lambda: None):
-            await self._stub.StopAnswer(wire.stopped(answer_id, student_id), **given)
+            await self._open().StopAnswer(wire.stopped(answer_id, student_id), **given)
 
     async def aclose(self) -> None:
         """Closes the channel."""
+        self._closed = True
         await self._channel.close()
+
+    def _open(self) -> Any:
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+        return self._stub
 
     def _begin(self, step: Ask | Resume, deadline: Deadline) -> Any:
         if isinstance(step, Ask):
-            return self._stub.ChatImage(wire.asked(step), **self._arguments.given(deadline, again=step.again))
-        return self._stub.ResumeAnswer(wire.resumed(step), **self._arguments.given(deadline))
+            return self._open().ChatImage(wire.asked(step), **self._arguments.given(deadline, again=step.again))
+        return self._open().ResumeAnswer(wire.resumed(step), **self._arguments.given(deadline))
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from contextlib import contextmanager, suppress
+from socket import SHUT_RDWR, socket
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
@@ -10,7 +13,7 @@ from studyai_client import http_wire as wire
 from studyai_client.options import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Generator, Iterator
 
     from studyai_client.events import Answer
     from studyai_client.options import Address, Tls
@@ -18,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class HttpTransport:
-    """Blocks while it waits."""
+    """Blocks while it waits. Each request has a connection of its own, which a deadline can break: see `_bounded`."""
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
-        self._client = httpx2.Client(**wire.client_arguments(address, token, tls))
+        unshared = httpx2.Limits(max_keepalive_connections=0)
+        self._client = httpx2.Client(**wire.client_arguments(address, token, tls), limits=unshared)
         self._extensions = wire.extensions(tls)
 
     def stream(self, step: Ask | Resume, deadline: Deadline) -> Generator[Numbered]:
@@ -33,7 +37,8 @@ class HttpTransport:
         request = wire.stream_request(step, deadline)
         with (
             wire.told_as_ours(deadline),
-            self._client.stream(**request.arguments, extensions=self._extensions) as reply,
+            _bounded(deadline) as trace,
+            self._client.stream(**request.arguments, extensions=self._extensions | trace) as reply,
         ):
             if not wire.is_stream(reply):
                 reply.read()
@@ -41,6 +46,7 @@ class HttpTransport:
             for told in httpx2.EventSource(reply):
                 if numbered := wire.event_of(told):
                     yield numbered
+            deadline.remaining()  # an end that the deadline made looks like any other
 
     def complete(self, step: Complete, deadline: Deadline) -> Answer:
         """Returns the whole answer.
@@ -63,8 +69,9 @@ class HttpTransport:
         self._client.close()
 
     def _request(self, request: wire.HttpRequest, deadline: Deadline) -> bytes:
-        with wire.told_as_ours(deadline):
-            reply = self._client.request(**request.arguments, extensions=self._extensions)
+        with wire.told_as_ours(deadline), _bounded(deadline) as trace:
+            reply = self._client.request(**request.arguments, extensions=self._extensions | trace)
+            deadline.remaining()  # as above
         if not reply.is_success:
             raise wire.refusal(reply, streaming=False)
         return reply.content
@@ -107,3 +114,46 @@ class AsyncHttpTransport:
         if not reply.is_success:
             raise wire.refusal(reply, streaming=False)
         return reply.content
+
+
+@contextmanager
+def _bounded(deadline: Deadline) -> Iterator[dict[str, Any]]:
+    """Breaks a request's connection at the deadline, whatever still comes or goes: httpx2's time-outs are of each read.
+
+    Yields the extension that tells which connection it is (https://www.python-httpx.org/advanced/extensions/#trace).
+    """
+    left = deadline.remaining()
+    if left is None:
+        yield {}
+        return
+    connection = _Connection()
+    timer = threading.Timer(left, connection.end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield {"trace": connection.traced}
+    finally:
+        timer.cancel()
+
+
+class _Connection:
+    """The connection of one request, to be ended from another thread."""
+
+    def __init__(self) -> None:
+        self._socket: socket | None = None
+        self._ended = False
+
+    def traced(self, name: str, info: dict[str, Any]) -> None:
+        """Takes note of the connection, and of the one with TLS that it becomes."""
+        if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self._ended:
+                self.end()
+
+    def end(self) -> None:
+        """Wakes up whoever reads it or writes to it."""
+        self._ended = True
+        if self._socket:
+            with suppress(OSError):  # it has ended by itself
+                # Not SSLSocket's own, which makes a read that runs beside it fail in a way of its own.
+                socket.shutdown(self._socket, SHUT_RDWR)

@@ -270,4 +270,5 @@ def _deadline(left: float | None) -> dict[str, str]:
 
 
 def _timeout(read: float | None) -> httpx2.Timeout:
-    return httpx2.Timeout(read, connect=_CONNECT_SECONDS, pool=None)
+    connect = _CONNECT_SECONDS if read is None else min(read, _CONNECT_SECONDS)
+    return httpx2.Timeout(read, connect=connect, pool=None)

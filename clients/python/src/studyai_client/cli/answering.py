@@ -10,8 +10,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from studyai_client.cli import INTERRUPTED
 from studyai_client.errors import StudyAIError
 from studyai_client.events import Delta, Finished, Started
+from studyai_client.options import Backoff
 from studyai_client.question import load_picture
 from studyai_client.settings import AskOptions
 
@@ -25,21 +27,25 @@ Work = Callable[[], int]
 """What a command does; returns its exit status."""
 
 FAILED = 1
-INTERRUPTED = 130
-"""128 + SIGINT."""
+_AT_ONCE = Backoff(attempts=0)
+_STOP_SECONDS = 3.0
+"""As long as who pressed Ctrl-C may be made to wait."""
 _PIPE_CLOSED = 141
 """128 + SIGPIPE: what a program gets that knows nothing of it."""
 
 
 def guarded(work: Work) -> int:
     """Returns a command's exit status; ends quietly where nobody reads its output any more."""
+    status = 0
     try:
         status = work()
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Else the interpreter fails once more, aloud, when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
+        if isinstance(error, BrokenPipeError):
+            return status or _PIPE_CLOSED
+        raise
     return status
 
 
@@ -55,16 +61,19 @@ def ask(
     """Asks, and shows the answer. Whoever leaves early stops it: nobody else waits for it."""
     # Read once, and named: Ctrl-C may have to ask the same again to find out what it stops.
     image, named = load_picture(picture), AskOptions(**options, key=str(uuid.uuid4()))
+    if not streaming and not named["session_id"]:
+        # The service names one in its streams alone, and this answer is to be asked on about, too.
+        named["session_id"] = uuid.uuid4().hex
     with output, connection.client(output.retrying) as studyai, studyai.ask(image or None, prompt, **named) as answer:
         show = partial(_read, output, answer) if streaming else partial(_tell, output, studyai, image, prompt, named)
         try:
             return _shown(output, show)
         except KeyboardInterrupt:
-            _stop(studyai, answer)
-            output.interrupted(answer.answer_id, stopped=True)
+            answer_id = answer.answer_id or _joined(connection, image, prompt, named)
+            output.interrupted(answer_id, stopped=_stop(connection, answer, answer_id))
             return INTERRUPTED
-        except BrokenPipeError:
-            _stop(studyai, answer)
+        except OSError:  # the output takes no more
+            _stop(connection, answer, answer.answer_id)
             raise
 
 
@@ -97,7 +106,9 @@ def _shown(output: Output, show: Callable[[], None]) -> int:
         output.failed(error)
         return FAILED
     except KeyboardInterrupt:
-        output.pause()
+        # In `… | tee notes` Ctrl-C has ended tee, too.
+        with suppress(BrokenPipeError):
+            output.pause()
         raise
     return 0
 
@@ -131,11 +142,25 @@ def _tell(output: Output, studyai: StudyAI, image: bytes, prompt: str, options: 
     )
 
 
-def _stop(studyai: StudyAI, answer: AnswerStream) -> None:
-    """Stops an answer. One that cannot be reached ends by itself; a second Ctrl-C does not wait for that."""
+def _joined(connection: Connection, image: bytes, prompt: str, options: AskOptions) -> str | None:
+    """Returns which answer a question has got that was sent before: it is found by its key."""
+    options["timeout"] = _STOP_SECONDS
+    with (
+        suppress(StudyAIError, KeyboardInterrupt),
+        connection.client(backoff=_AT_ONCE) as studyai,
+        studyai.ask(image or None, prompt, **options) as answer,
+    ):
+        next(answer, None)
+        return answer.answer_id
+    return None
+
+
+def _stop(connection: Connection, answer: AnswerStream, answer_id: str | None) -> bool:
+    """Tells whether an answer could be stopped. One that cannot be reached ends by itself: nobody waits for that."""
     with suppress(StudyAIError, KeyboardInterrupt):
-        if answer.answer_id is None:
-            next(answer, None)  # joins the answer by its key, and so learns which it is
         answer.close()
-        if answer.answer_id:
-            studyai.stop(answer.answer_id)
+        if answer_id:
+            with connection.client(backoff=_AT_ONCE) as studyai:
+                studyai.stop(answer_id)
+            return True
+    return False

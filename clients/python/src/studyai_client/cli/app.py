@@ -3,16 +3,20 @@
 # No `from __future__ import annotations`: typer reads the annotations.
 import sys
 from importlib.metadata import version
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, TextIO, cast
 
 import typer
 
-from studyai_client.cli import answering
+from studyai_client.cli import INTERRUPTED, answering
 from studyai_client.cli import parameters as say
 from studyai_client.cli.connection import Connection
 from studyai_client.cli.output import Style, output_for
 from studyai_client.errors import InvalidRequestError, StudyAIError
+from studyai_client.options import Address
 from studyai_client.settings import AskOptions
+
+_UNREADABLE = 2
+"""A file that is named and cannot be read is as wrong as the rest of a command line."""
 
 app = typer.Typer(
     help=say.APP,
@@ -57,7 +61,7 @@ def ask(
     """See the help."""
     source, prompt = _asked(picture, question, session)
     options = AskOptions(subject=subject, session_id=session, timeout=timeout)
-    connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    connection = _connection(url, engine, grpc=grpc, ca_file=ca_file, student=student)
     output = output_for(Style(as_json=as_json, plain=plain, quiet=quiet))
     _exit(lambda: answering.ask(connection, output, source, prompt, options, streaming=not no_stream))
 
@@ -76,7 +80,7 @@ def resume(
     timeout: say.Timeout = say.DEFAULT_TIMEOUT,
 ) -> None:
     """See the help."""
-    connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    connection = _connection(url, engine, grpc=grpc, ca_file=ca_file, student=student)
     output = output_for(Style(as_json=as_json, plain=plain, quiet=quiet))
     _exit(lambda: answering.resume(connection, output, answer_id, timeout))
 
@@ -91,7 +95,7 @@ def stop(
     student: say.Student = "",
 ) -> None:
     """See the help."""
-    connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    connection = _connection(url, engine, grpc=grpc, ca_file=ca_file, student=student)
     _exit(lambda: answering.stop(connection, output_for(Style()), answer_id))
 
 
@@ -105,6 +109,7 @@ def examine(
     # Here and not above: what the doctor asks with takes longer to load than an answer's first words.
     from studyai_client.cli import doctor  # noqa: PLC0415
 
+    _connection(url, None, grpc=False, ca_file=ca_file)
     _exit(lambda: doctor.run(url, engine, ca_file))
 
 
@@ -116,24 +121,32 @@ def _asked(picture: str, question: str | None, session: str) -> tuple[str | Bina
         return None, picture
     if picture != "-":
         return picture, question
-    if sys.stdin.isatty():
-        raise typer.BadParameter("Standard input is the terminal: pipe a picture into it.", param_hint="PICTURE")
+    if cast("TextIO | None", sys.stdin) is None or sys.stdin.isatty():
+        raise typer.BadParameter("Pipe a picture into standard input.", param_hint="PICTURE")
     return sys.stdin.buffer, question
+
+
+def _connection(url: str, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = "") -> Connection:
+    connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    try:
+        Address.parse(connection.url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from None
+    return connection
 
 
 def _exit(work: answering.Work) -> None:
     """Ends the command with the status that its work returns."""
     try:
         status = answering.guarded(work)
-    except (InvalidRequestError, ValueError) as error:
+    except InvalidRequestError as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
-        if error.filename:
-            raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
-        print(f"studyai: {error.strerror or error}", file=sys.stderr)
-        status = answering.FAILED
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"studyai: {named}{error.strerror or error}", file=sys.stderr)
+        status = _UNREADABLE if error.filename else answering.FAILED
     except KeyboardInterrupt:
-        status = answering.INTERRUPTED
+        status = INTERRUPTED
     except StudyAIError as error:
         output_for(Style(plain=True)).failed(error)
         status = answering.FAILED

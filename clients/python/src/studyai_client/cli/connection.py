@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from studyai_client.client import StudyAI
-from studyai_client.options import Address, Tls
+from studyai_client.options import Address, Backoff, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,14 +58,23 @@ class Connection:
         """
         return Address.parse(self.url)
 
-    def client(self, on_retry: Callable[[StudyAIError, float], None] | None = None) -> StudyAI:
+    def client(
+        self, on_retry: Callable[[StudyAIError, float], None] | None = None, backoff: Backoff | None = None
+    ) -> StudyAI:
         """Returns a client.
 
         Raises:
             ValueError: The address is none.
             OSError: A file for TLS cannot be read.
         """
-        return StudyAI(self.url, token=self.token, tls=self.tls, student_id=self.student, on_retry=on_retry)
+        return StudyAI(
+            self.url,
+            token=self.token,
+            tls=self.tls,
+            student_id=self.student,
+            on_retry=on_retry,
+            backoff=backoff or Backoff(),
+        )
 
 
 def _engine_url(engine: str, tls: Tls) -> str:

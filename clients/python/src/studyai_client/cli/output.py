@@ -222,6 +222,10 @@ def _advice(error: StudyAIError) -> str:
             return "`studyai doctor` finds out why."
         case "UNAUTHENTICATED":
             return "Set STUDYAI_TOKEN to a bearer token, or SERVICE_TOKEN for --grpc."
+        case "INVALID_REQUEST" if "picture is required" in error.message:
+            return "The session has no picture yet: studyai ask PICTURE QUESTION --session ID"
+        case "DEADLINE_EXCEEDED":
+            return "Try again, or give it longer: --timeout SECONDS"
         case "CONNECTION_LOST" if error.answer_id:
             return f"What there is of it: studyai resume {error.answer_id}"
     if error.retry_after:
@@ -234,7 +238,9 @@ def _members(event: Event) -> dict[str, Any]:
 
 
 def _write_json(kind: str, members: dict[str, Any]) -> None:
-    _write(json.dumps({"type": kind, **members}, ensure_ascii=False, default=_plain) + "\n")
+    # Where the output has not every letter, JSON has a way to write them all the same.
+    ascii_alone = not sys.stdout.encoding.lower().startswith("utf")
+    _write(json.dumps({"type": kind, **members}, ensure_ascii=ascii_alone, default=_plain) + "\n")
 
 
 def _plain(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -10,6 +11,13 @@ DEFAULT_URL = "http://127.0.0.1:3000"
 DEFAULT_TIMEOUT = 120.0
 
 _WHERE, _HOW, _WHO = "Where StudyAI is", "How the answer is shown", "Who asks, and where it belongs"
+
+
+def _readable(file: str | None) -> str | None:
+    if file and not os.access(file, os.R_OK):
+        raise typer.BadParameter(f"{file} cannot be read.")
+    return file
+
 
 Url = Annotated[
     str,
@@ -42,6 +50,7 @@ CaFile = Annotated[
     typer.Option(
         envvar="STUDYAI_CA_FILE",
         metavar="FILE",
+        callback=_readable,
         help="Authorities to trust for TLS, PEM, in place of the public ones.",
         rich_help_panel=_WHERE,
     ),

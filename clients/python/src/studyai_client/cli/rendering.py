@@ -72,10 +72,9 @@ class MarkdownStream:
 
     def finish(self) -> None:
         """Prints what is left."""
-        with self._lock:
-            rest, self._text = self._text, ""
-            self._print(_closed(rest))
         self.settle()
+        rest, self._text = self._text, ""
+        self._print(_closed(rest))
 
     def _run(self) -> None:
         if self._live:
@@ -110,7 +109,8 @@ class MarkdownStream:
     def _moving(self) -> RenderableType:
         text, gap = self._text, self._gap
         if not text.strip():
-            return Padding(Spinner("dots", style="dim"), (int(gap), 0, 0, 0))
+            spinner = "dots" if self._console.encoding.startswith("utf") else "line"
+            return Padding(Spinner(spinner, style="dim"), (int(gap), 0, 0, 0))
         # One line less than the screen has: the cursor stands below.
         return _Block(_closed(text), gap=gap, height=self._console.height - 1)
 
