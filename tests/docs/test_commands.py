@@ -143,7 +143,7 @@ def test_code_that_is_not_run_says_so_where_it_stands() -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_looked_at() -> None:
-    kinds = {"sh", "python", "js", "swift", "kotlin", "text", "ini", "mermaid"}
+    kinds = {"sh", "python", "js", "swift", "kotlin", "text", "ini", "mermaid", "nginx"}
     assert {str(block) for block in BLOCKS if block.language not in kinds and block.document not in NOT_OURS} == set()
     assert len(RUN) > 20
 
