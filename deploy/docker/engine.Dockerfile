@@ -2,8 +2,8 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv /app
-COPY requirements/service.lock requirements/
-RUN /app/bin/pip install --no-cache-dir --require-hashes -r requirements/service.lock
+COPY requirements/engine.lock requirements/
+RUN /app/bin/pip install --no-cache-dir --require-hashes -r requirements/engine.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY engine_grpc engine_grpc
 COPY sse_gateway sse_gateway

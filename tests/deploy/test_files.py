@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -10,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import kubernetes_validate
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from engine_grpc.settings import EngineSettings
 from sse_gateway.settings import GatewaySettings
+from tests.deploy.image import PLATFORM, environment
 from tests.end_to_end.conftest import tool
 from tests.processes import clean_environment, free_port
 
@@ -27,20 +29,14 @@ if TYPE_CHECKING:
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SETTINGS: dict[str, type[BaseSettings]] = {"engine": EngineSettings, "gateway": GatewaySettings}
 SERVICES = list(SETTINGS)
-PLATFORM = {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 BIN = Path(sys.executable).parent
 MANIFESTS: list[Any] = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "studyai.yaml").read_text()))
 COMPOSE: Any = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
-def dockerfile(service: str) -> str:
-    return (DEPLOY / "docker" / f"{service}.Dockerfile").read_text()
-
-
-def environment(service: str) -> dict[str, str]:
-    """What an image sets."""
-    lines = re.findall(r"^ENV (.+)$", dockerfile(service), re.MULTILINE)
-    return dict(pair.split("=", 1) for line in lines for pair in shlex.split(line))
+def pod_of(service: str) -> Any:
+    (found,) = [m for m in MANIFESTS if m["metadata"]["name"] == f"studyai-{service}" and m["kind"] == "Deployment"]
+    return found["spec"]["template"]
 
 
 def known(service: str, names: Mapping[str, object]) -> bool:
@@ -48,43 +44,39 @@ def known(service: str, names: Mapping[str, object]) -> bool:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_images_start_command_serves_and_its_health_check_passes(service: str) -> None:
-    (command,) = json.loads(re.findall(r"^CMD (\[.+\])$", dockerfile(service), re.MULTILINE)[-1])
-    (probe,) = re.findall(r"^ +CMD (\[.+\])$", dockerfile(service), re.MULTILINE)
-    set_by_image = {name: value for name, value in environment(service).items() if name not in PLATFORM}
-    ports = {name: str(free_port()) for name in set_by_image if name.endswith("PORT")}
-    probed = "ENGINE_METRICS_PORT" if service == "engine" else "PORT"
-    check = [part.replace(f":{set_by_image[probed]}/", f":{ports[probed]}/") for part in json.loads(probe)]
-    settings = {**set_by_image, **ports, "INSECURE": "true", "OPENAI_API_KEY": "sk-x"}
-    with subprocess.Popen([BIN / command], env=clean_environment(**settings), stderr=subprocess.PIPE) as process:
-        try:
-            assert process.stderr is not None
-            assert any(b"listens" in line or b"running on" in line for line in process.stderr)
-            assert subprocess.run([sys.executable, *check[1:]], check=False, timeout=10).returncode == 0
-        finally:
-            process.terminate()
-        assert process.wait(10) == 0
-
-
-@pytest.mark.parametrize("service", SERVICES)
 def test_images_settings_and_those_of_compose_and_kubernetes_exist(service: str) -> None:
     assert known(service, environment(service))
     assert known(service, COMPOSE["services"][service]["environment"].keys() - {"STATE_URL"})
-    (pod,) = [
-        m["spec"]["template"]["spec"]
-        for m in MANIFESTS
-        if m["metadata"]["name"] == f"studyai-{service}" and m["kind"] == "Deployment"
-    ]
-    assert known(service, {entry["name"]: 1 for entry in pod["containers"][0]["env"] if entry["name"] != "STATE_URL"})
+    containers = pod_of(service)["spec"]["containers"]
+    assert known(service, {entry["name"]: 1 for entry in containers[0]["env"] if entry["name"] != "STATE_URL"})
 
 
-def test_everything_that_an_image_copies_is_in_the_repository_and_let_in() -> None:
-    ignored = (DEPLOY.parent / ".dockerignore").read_text()
-    for service in SERVICES:
-        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile(service), re.MULTILINE):
-            for source in sources.split():
-                assert (DEPLOY.parent / source).exists()
-                assert f"!{source}" in ignored
+def test_compose_file_follows_the_specification() -> None:
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_files_that_compose_mounts_and_builds_are_there() -> None:
+    for service in COMPOSE["services"].values():
+        for mounted in service.get("volumes", []):
+            assert (DEPLOY / mounted.split(":")[0]).exists()
+        if "build" in service:
+            assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).exists()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_kubernetes_asks_the_ports_that_the_image_serves(service: str) -> None:
+    template = pod_of(service)
+    container = template["spec"]["containers"][0]
+    ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+    assert set(ports.values()) == {value for name, value in environment(service).items() if name.endswith("PORT")}
+    assert template["metadata"]["annotations"]["prometheus.io/port"] in ports.values()
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        (asked,) = [container[probe][kind] for kind in ("grpc", "httpGet", "tcpSocket") if kind in container[probe]]
+        assert asked["port"] in ports or str(asked["port"]) in ports.values()
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert "memory" in container["resources"]["limits"]
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
@@ -115,3 +107,25 @@ def test_systemd_finds_nothing_wrong_with_the_units(service: str, tmp_path: Path
     copy.write_text(unit.replace("/opt/studyai/.venv/bin", str(BIN)))
     done = subprocess.run([tool("systemd-analyze"), "verify", copy], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_units_start_command_serves_and_a_wrong_setting_is_not_tried_again(service: str, tmp_path: Path) -> None:
+    unit = dict(
+        re.findall(r"^(\w+)=(.+)$", (DEPLOY / "systemd" / f"studyai-{service}.service").read_text(), re.MULTILINE)
+    )
+    command = [part.replace("/opt/studyai/.venv/bin", str(BIN)) for part in shlex.split(unit["ExecStart"])]
+    port = "ENGINE_PORT" if service == "engine" else "PORT"
+    settings = clean_environment(OPENAI_API_KEY="sk-x", **{port: str(free_port())})
+    with subprocess.Popen(command, env=settings, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert any("listens" in line or "running on" in line for line in process.stderr)
+            if service == "engine":  # it says so a moment before it heeds signals
+                with grpc.insecure_channel(f"127.0.0.1:{settings[port]}") as channel:
+                    health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        finally:
+            process.terminate()
+        assert process.wait(int(unit["TimeoutStopSec"])) == 0
+    wrong = subprocess.run(command, env={**settings, port: "none"}, cwd=tmp_path, capture_output=True, check=False)
+    assert str(wrong.returncode) == unit["RestartPreventExitStatus"]

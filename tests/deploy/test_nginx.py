@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from sse_gateway.settings import GatewaySettings
 from tests import upstream as up
-from tests.end_to_end.conftest import Service, body
+from tests.certificates import Authority
+from tests.end_to_end.conftest import Service, body, tool
 from tests.processes import free_port, running_engine_process, running_gateway_process
 from tests.upstream import Signal, running_upstream
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "studyai.conf"
+DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
+(TLS,) = re.findall(r"^```nginx\n(.*?)^```$", DEPLOYMENT.read_text(), re.MULTILINE | re.DOTALL)
 AROUND = """
 daemon off; pid {folder}/pid; error_log stderr warn; {user}
 events {{}}
@@ -42,11 +49,11 @@ def nginx() -> str:
 
 
 @contextmanager
-def running_nginx(folder: Path, gateway_port: int) -> Iterator[str]:
+def running_nginx(folder: Path, gateway_port: int, added: str = "") -> Iterator[str]:
     """nginx in front of the gateway, as deployed but for names and ports; yields its URL."""
     port = free_port()
     ours = CONFIGURATION.read_text().replace("gateway:3000", f"127.0.0.1:{gateway_port}")
-    ours = ours.replace("listen 80", f"listen 127.0.0.1:{port}")
+    ours = ours.replace("listen 80", f"{added}listen 127.0.0.1:{port}")
     user = "user root;" if os.getuid() == 0 else ""
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder, ours=ours, user=user))
     with subprocess.Popen([nginx(), "-p", folder, "-c", folder / "nginx.conf"]) as process:
@@ -110,3 +117,48 @@ def test_heartbeats_pass_while_the_model_is_silent(proxied: tuple[Service, str])
 
 def test_metrics_are_not_for_everybody(proxied: tuple[Service, str]) -> None:
     assert requests.get(f"{proxied[1]}/metrics", timeout=5).status_code == 404
+
+
+def test_client_that_leaves_stops_the_model(proxied: tuple[Service, str]) -> None:
+    service, url = proxied
+    service.upstream.forget()
+    service.upstream.script(up.stream_headers(), up.chunk("x"), up.silence())
+    with requests.post(f"{url}/api/ai/chat-image-stream", json=body(), stream=True, timeout=10) as response:
+        next(line for line in response.iter_lines(chunk_size=1) if b'"type":"content"' in line)
+    service.upstream.block_request(0).closed.block()
+
+
+def test_over_http_2_and_tls_every_delta_is_read_before_the_next_is_let_out(proxied: tuple[Service, str]) -> None:
+    service, _ = proxied
+    gates = [Signal() for _ in range(5)]
+    steps = [step for gate in gates for step in (up.chunk("x"), up.gate(gate))]
+    service.upstream.script(up.stream_headers(), *steps, up.finish(), up.done())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "ca.pem").write_bytes((authority := Authority()).pem)
+        certificate, key = authority.issue("localhost").write(folder, "proxy")
+        port = free_port()
+        # What docs/deploy.md says to add for TLS.
+        added = TLS.replace("443", f"127.0.0.1:{port}").replace("/etc/nginx/studyai.pem", str(certificate))
+        added = added.replace("/etc/nginx/studyai.key", str(key))
+        with running_nginx(folder, service.gateway.port, added):
+            curl = [tool("curl"), "-sN", "--http2", "--cacert", str(folder / "ca.pem"), "-w", "HTTP/%{http_version}"]
+            asked = ["--json", json.dumps(body()), f"https://localhost:{port}/api/ai/chat-image-stream"]
+            opening = iter(gates)
+            with subprocess.Popen([*curl, *asked], stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None
+                lines = []
+                for line in process.stdout:
+                    lines.append(line)
+                    if '"type":"content"' in line:
+                        next(opening).set()
+    assert all(gate.is_set() for gate in gates)
+    assert '"type":"end"' in lines[-3]
+    assert lines[-1] == "HTTP/2"
+
+
+def test_nginx_waits_longer_than_heartbeats_take() -> None:
+    (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", CONFIGURATION.read_text())
+    assert int(seconds) > 2 * GatewaySettings.model_fields["heartbeat_seconds"].default
+    (limit,) = re.findall(r"client_max_body_size (\d+)m;", CONFIGURATION.read_text())
+    assert int(limit) * 1024 * 1024 >= GatewaySettings.model_fields["max_payload_bytes"].default

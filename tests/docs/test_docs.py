@@ -1,53 +1,25 @@
-"""The documents: their commands run, their links lead somewhere, and they name every setting and every error."""
+"""The documents: their links lead somewhere, and they name every setting and every error as the code has them."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine_grpc.errors import RULES as ENGINE_RULES
+from engine_grpc.errors import Reason
 from engine_grpc.settings import EngineSettings
-from sse_gateway.errors import ErrorCode
+from sse_gateway.errors import RULES
 from sse_gateway.settings import GatewaySettings
-from tests.end_to_end.conftest import started_service, tool
+from tests.docs.blocks import DOCUMENTS, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-    from tests.end_to_end.conftest import Service
+    from pydantic_settings import BaseSettings
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = [
-    (document, command)
-    for document in DOCUMENTS
-    for command in re.findall(r"^ *```sh\n(.+?)^ *```$", document.read_text(), re.MULTILINE | re.DOTALL)
-    if "localhost:3000" in command
-]
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with started_service() as service:
-        yield service
-
-
-@pytest.mark.parametrize(("document", "command"), COMMANDS, ids=lambda value: getattr(value, "name", None))
-def test_commands_that_ask_the_service_are_answered(service: Service, document: Path, command: str) -> None:
-    del document
-    tool("curl")
-    photo = "photo.jpg" in command
-    told = command.replace("localhost:3000", f"127.0.0.1:{service.gateway.port}")
-    told = told.replace("photo.jpg", "examples/homework.png") if photo else told
-    done = subprocess.run(["/bin/bash", "-euc", told], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
-    assert '"type":"end"' in done.stdout or '"success":true' in done.stdout, done.stdout
-
-
-def test_there_are_commands_to_run() -> None:
-    assert len(COMMANDS) >= 4
+SERVICES: list[type[BaseSettings]] = [EngineSettings, GatewaySettings]
 
 
 def anchors(document: Path) -> set[str]:
@@ -64,15 +36,56 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(target), (path, anchor)
 
 
-@pytest.mark.parametrize("settings", [EngineSettings, GatewaySettings])
-def test_every_setting_is_in_the_readme_or_the_documents_and_in_the_example(settings: type[EngineSettings]) -> None:
-    text = "".join(document.read_text() for document in DOCUMENTS)
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_every_document_is_found_from_the_index(index: str) -> None:
+    linked = set(re.findall(r"\]\((?:docs/)?([\w.]+\.md)\)", (ROOT / index).read_text()))
+    assert {document.name for document in DOCUMENTS} - linked <= {"README.md"}
+
+
+def rows(document: str) -> list[list[str]]:
+    """The cells of its tables' rows that begin with a code."""
+    lines = (ROOT / "docs" / document).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines if line.startswith("| `")]
+
+
+def settings_of(pattern: str) -> dict[str, str]:
+    """The variables and defaults below the headings of docs/settings.md that fit."""
+    parts = re.split(r"^## ", (ROOT / "docs" / "settings.md").read_text(), flags=re.MULTILINE)[1:]
+    tables = "".join(part for part in parts if re.match(pattern, part))
+    return dict(re.findall(r"^\| `([A-Z_]+)` \| `?([^`|]+?)`? \|", tables, re.MULTILINE))
+
+
+def default_of(value: Any) -> str:
+    if value in (None, ()):
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.0f}" if isinstance(value, float) else getattr(value, "get_secret_value", lambda: str(value))()
+
+
+@pytest.mark.parametrize(("service", "heading"), list(zip(SERVICES, ["The engine", "The gateway"], strict=True)))
+def test_settings_are_those_of_the_service_with_their_defaults(service: type[BaseSettings], heading: str) -> None:
+    told = settings_of(f"Both|{heading}")
+    assert told == {name.upper(): default_of(field.default) for name, field in service.model_fields.items()}
     example = (ROOT / ".env.example").read_text()
-    names = {name.upper() for name in settings.model_fields}
-    assert {name for name in names if f"{name}" not in text} == set()
-    assert {name for name in names if f"{name}=" not in example} == set()
+    assert {name for name in told if f"{name}=" not in example} == set()
 
 
-def test_every_error_is_explained_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert {code for code in ErrorCode if f"`{code}`" not in readme} == set()
+def test_settings_of_the_command_are_those_that_it_reads() -> None:
+    sources = (ROOT / "clients" / "python" / "src" / "studyai_client").rglob("*.py")
+    read = {name for source in sources for name in re.findall(r'"(STUDYAI_[A-Z_]+)"', source.read_text())}
+    assert set(settings_of("The command")) == read
+
+
+def test_every_error_is_told_as_the_services_have_it() -> None:
+    told = {cells[0].strip("`"): cells[1:] for cells in rows("errors.md") if len(cells) == 5}
+    assert told == {
+        code.value: [
+            str(rule.status),
+            ENGINE_RULES[Reason(code)].status if code.value in set(Reason) else "–",
+            "yes" if rule.retryable else "no",
+            rule.student,
+        ]
+        for code, rule in RULES.items()
+    }
+    assert {cells[0].strip("`") for cells in rows("errors.md") if len(cells) == 3} >= set(told)
