@@ -1,6 +1,6 @@
 // The page at /playground: the raw stream with timings, for developers.
-import { newId } from "/web/js/ids.js";
-import { prepare } from "/web/js/picture.js";
+import { newId } from "./ids.js";
+import { prepare } from "./picture.js";
 
 const by = (id) => document.getElementById(id);
 const SLOW_MS = 1000;
