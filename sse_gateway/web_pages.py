@@ -48,7 +48,7 @@ _ASKED_AGAIN = "no-cache"
 """Each time, and mostly told that nothing has changed."""
 _PACKED = {".woff2"}
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "zstd": zstandard.ZstdCompressor(level=19).compress,
+    "zstd": lambda body: zstandard.ZstdCompressor(level=19).compress(body),  # a compressor is one thread's
     "br": functools.partial(brotli.compress, quality=11),
     "gzip": functools.partial(zlib.compress, level=9, wbits=16 + 15),
     "": bytes,
