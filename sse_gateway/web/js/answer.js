@@ -9,6 +9,7 @@ import { patch } from "./patch.js";
 const SHARE = 4; // drawing may take a quarter of the time
 const BUDGET_MS = 12; // and no longer than this at once
 const WINDOW = 4000; // characters looked at at once, of a long text that comes as one
+const GROWTH = 600; // characters that a block grows by at once
 const markdown = new MarkdownIt({ html: false, linkify: true }).use(maths).disable("image");
 markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false }); // "x.is" is no address
 const KEEP = { ALLOWED_ATTR: ["href", "class", "data-display", "start"], FORBID_TAGS: ["style", "form", "input", "img", "svg"] };
@@ -28,6 +29,7 @@ export class AnswerView {
   #done = ""; // the text that is in blocks that stay
   #context = ""; // the lines that make a table's next rows a table, and a program's next lines a program
   #tail = []; // the nodes of the rest
+  #shown = 0; // how much of the rest they show
   #wanted = false;
   #pause = 0;
   #finished = () => {};
@@ -78,6 +80,7 @@ export class AnswerView {
     this.#element.replaceChildren();
     this.#done = this.#context = "";
     this.#tail = [];
+    this.#shown = 0;
   }
 
   /** Draws what is next, and returns whether there is more. */
@@ -88,8 +91,18 @@ export class AnswerView {
     }
     const last = this.#ended ? this.#context + rest : settled(this.#context + rest);
     if (this.#finishBlocks(last, inTime)) return true;
+    if (this.#grows(rest)) return true;
+    this.#shown = rest.length;
     this.#put(this.#ended ? last : provisional(last));
     return false;
+  }
+
+  /** Draws more of a block that has come in one piece, if it is too long to be drawn at once. */
+  #grows(text) {
+    if (text.length <= this.#shown + GROWTH) return false;
+    this.#shown += GROWTH;
+    this.#put(provisional(settled(this.#context + text.slice(0, this.#shown))));
+    return true;
   }
 
   /** Draws the blocks of a text that cannot change any more, and returns whether there were any. */
@@ -98,8 +111,10 @@ export class AnswerView {
     let from = this.#context.length;
     for (const { at, context } of found) {
       const piece = source.slice(from, at);
+      if (this.#grows(piece)) return true;
       this.#put(this.#context + piece);
       this.#tail = [];
+      this.#shown = 0;
       this.#done += piece;
       this.#context = context;
       from = at;

@@ -63,6 +63,8 @@ export function unclosed(text) {
     }
     const found = opening(text, at);
     if (!found) {
+      // The last backslash or dollar may be the first half of an opening.
+      if (at === text.length - 1 && /[\\$]/.test(text[at])) return at;
       at += text[at] === "\\" ? 2 : 1;
       continue;
     }
@@ -70,8 +72,7 @@ export function unclosed(text) {
     if (end < 0 && mayStillClose(text.slice(at), found)) return at;
     at = end < 0 ? at + found[0].length : end + found[1].length;
   }
-  // A lone backslash or dollar at the end may be the first half of an opening.
-  return /(?:\\|\$)$/.test(text) ? text.length - 1 : text.length;
+  return text.length;
 }
 
 function mayStillClose(rest, [open]) {

@@ -20,6 +20,7 @@ export class Turn {
   #controller;
   #options;
   #stopped = false;
+  #isCut = false; // it waits for a network that is gone
   #keptAt = 0;
 
   /** `desk` has `options()`, `busy(turn)`, `isFree()` and `stopped(turn)`; `kept` may be of before a reload. */
@@ -88,7 +89,9 @@ export class Turn {
     this.#desk.stopped(this);
     this.#over("Stopped.");
     say("Stopped. You can ask your next question.");
-    if (this.#kept.seen.answer || !this.#options.streaming) this.#halt();
+    const isNamed = Boolean(this.#kept.seen.answer);
+    if (!isNamed && this.#isCut) this.#controller.abort();
+    else if (isNamed || !this.#options.streaming) this.#halt();
   }
 
   /** What is left to do for an answer that was stopped. */
@@ -110,6 +113,7 @@ export class Turn {
   }
 
   async #on(event) {
+    this.#isCut = event.state === "reconnecting";
     switch (event.type) {
       case "start":
         conversation.pictureArrived(this.#question.session_id);
@@ -184,7 +188,9 @@ const ENDINGS = {
 
 /** An answer's text as it is read aloud: of a formula, what it says, and neither its source nor its drawing. */
 function spoken(answer) {
-  const copy = answer.cloneNode(true);
-  for (const unsaid of copy.querySelectorAll(".katex-html, annotation")) unsaid.remove();
-  return copy.textContent;
+  const isSaid = (node) => (node.matches?.(".katex-html, annotation") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
+  const nodes = document.createTreeWalker(answer, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, isSaid);
+  const words = [];
+  while (nodes.nextNode()) words.push(nodes.currentNode.data ?? "");
+  return words.join("");
 }
