@@ -43,7 +43,7 @@ def running_service() -> Iterator[Service]:
 
 @pytest.fixture
 def service(running_service: Service) -> Service:
-    running_service.upstream.requests.clear()
+    running_service.upstream.forget()
     return running_service
 
 

@@ -219,47 +219,10 @@ def test_axe_finds_nothing_before_and_after_an_answer(page: Page, service: Servi
         if path == "/":
             script(service, ANSWER)
             ask(page)
-            expect(page.locator(".answer li")).to_have_text("check it")
+            expect(page.locator(".answer li").last).to_have_text("check it")
             expect(page.get_by_role("button", name="Ask")).to_be_visible()
         page.evaluate(AXE.read_text())  # by the debugger, which no policy binds
         found = page.evaluate(
             "axe.run().then(({violations}) => violations.map((v) => [v.id, v.nodes.map((n) => n.html)]))"
         )
         assert found == []
-
-
-def test_first_load_is_small_and_asks_nobody_else(page: Page, service: Service) -> None:
-    sizes: list[int] = []
-    urls: list[str] = []
-    page.on("requestfinished", lambda request: sizes.append(request.sizes()["responseBodySize"]))
-    page.on("request", lambda request: urls.append(request.url))
-    page.goto(service.url, wait_until="networkidle")
-    assert sum(sizes) < 300_000
-    assert all(url.startswith(service.url) for url in urls)
-
-
-WATCH = """
-    window.longest = 0;
-    const note = (task) => { window.longest = Math.max(window.longest, task.duration); };
-    new PerformanceObserver((tasks) => tasks.getEntries().forEach(note)).observe({type: "longtask"});
-"""
-PARAGRAPH = """**Step {n}.** With $a_{n} = \\frac{{{n}}}{{2}}$ we get
-
-$$\\sum_{{k=1}}^{{{n}}} k = \\frac{{{n}({n}+1)}}{{2}}$$
-
-- one
-- `two`
-
-"""
-
-
-def test_five_thousand_tokens_of_markdown_and_maths_keep_the_page_responsive(page: Page, service: Service) -> None:
-    text = "".join(PARAGRAPH.format(n=number) for number in range(1, 120))
-    pieces = [text[start : start + 3] for start in range(0, len(text), 3)][:5000]
-    page.evaluate(WATCH)
-    script(service, *pieces)
-    ask(page)
-    expect(page.get_by_role("button", name="Ask")).to_be_visible(timeout=60_000)
-    expect(page.locator(".answer")).to_contain_text("Step 119.")
-    # 100 ms where the browser is alone on its core; here other tests are on it too.
-    assert page.evaluate("window.longest") <= 400

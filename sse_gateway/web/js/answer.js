@@ -1,11 +1,17 @@
-// An answer in the page while it grows: what is finished of it is drawn once and stays, the last block is drawn anew.
-import DOMPurify from "/web/vendor/dompurify.js";
-import MarkdownIt from "/web/vendor/markdown-it.js";
-import { draw, maths, unclosed } from "/web/js/maths.js";
+// An answer in the page while it grows. What is finished of it is parsed and drawn once and stays; the end, which may
+// still turn out to be something else, is drawn anew and put into the page where it differs from what is there.
+import DOMPurify from "../vendor/dompurify.js";
+import MarkdownIt from "../vendor/markdown-it.js";
+import { cuts, provisional, settled } from "./blocks.js";
+import { drawFormulas, maths } from "./maths.js";
+import { patch } from "./patch.js";
 
 const SHARE = 4; // drawing may take a quarter of the time
 const BUDGET_MS = 12; // and no longer than this at once
-const markdown = new MarkdownIt({ html: false, linkify: false }).use(maths).disable("image");
+const WINDOW = 4000; // characters looked at at once, of a long text that comes as one
+const GROWTH = 600; // characters that a block grows by at once
+const markdown = new MarkdownIt({ html: false, linkify: true }).use(maths).disable("image");
+markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false }); // "x.is" is no address
 const KEEP = { ALLOWED_ATTR: ["href", "class", "data-display", "start"], FORBID_TAGS: ["style", "form", "input", "img", "svg"] };
 
 DOMPurify.addHook("afterSanitizeAttributes", (node) => {
@@ -17,21 +23,24 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 
 export class AnswerView {
   #element;
+  #onDrawn;
   #text = "";
   #ended = false;
-  #drawn = 0; // how much of the text is in blocks that stay
-  #last = []; // the nodes of what is drawn anew
+  #done = ""; // the text that is in blocks that stay
+  #context = ""; // the lines that make a table's next rows a table, and a program's next lines a program
+  #tail = []; // the nodes of the rest
+  #shown = 0; // how much of the rest they show
   #wanted = false;
   #pause = 0;
-  #finished = null;
+  #finished = () => {};
 
-  constructor(element) {
+  constructor(element, onDrawn = () => {}) {
     this.#element = element;
+    this.#onDrawn = onDrawn;
   }
 
   /** Shows all of the text so far, soon: once a frame at most, and less often where that takes long. */
   show(text) {
-    if (!text.startsWith(this.#text.slice(0, this.#drawn))) this.#startAnew();
     this.#text = text;
     this.#ended = false;
     this.#want();
@@ -46,12 +55,6 @@ export class AnswerView {
     });
   }
 
-  #startAnew() {
-    this.#element.replaceChildren();
-    this.#drawn = 0;
-    this.#last = [];
-  }
-
   #want() {
     if (this.#wanted) return;
     this.#wanted = true;
@@ -63,53 +66,80 @@ export class AnswerView {
   #draw() {
     const began = performance.now();
     this.#wanted = false;
-    const rest = this.#text.slice(this.#drawn);
-    const sure = this.#ended ? rest : rest.slice(0, unclosed(rest));
-    const starts = [...blockStarts(sure), ...(this.#ended ? [sure.length] : [])];
-    for (const node of this.#last) node.remove();
-    this.#last = [];
-    let from = 0;
-    for (const start of starts) {
-      if (performance.now() - began > BUDGET_MS) break;
-      this.#append(sure.slice(from, start));
-      this.#drawn += start - from;
-      from = start;
-    }
-    const all = from === starts.at(-1) || starts.length === 0;
-    if (all) this.#last = this.#append(sure.slice(from));
-    this.#pause = all ? Math.max(0, (performance.now() - began) * SHARE - 16) : 0;
-    if (!all) this.#want();
-    else if (this.#ended) this.#finished?.();
+    if (!this.#text.startsWith(this.#done)) this.#startAnew();
+    const inTime = () => performance.now() - began < BUDGET_MS;
+    let goesOn = true;
+    while (goesOn && inTime()) goesOn = this.#step(inTime);
+    this.#pause = goesOn ? 0 : Math.max(0, (performance.now() - began) * SHARE - 16);
+    this.#onDrawn();
+    if (goesOn) this.#want();
+    else if (this.#ended) this.#finished();
   }
 
-  #append(source) {
-    if (!source.trim()) return [];
+  #startAnew() {
+    this.#element.replaceChildren();
+    this.#done = this.#context = "";
+    this.#tail = [];
+    this.#shown = 0;
+  }
+
+  /** Draws what is next, and returns whether there is more. */
+  #step(inTime) {
+    const rest = this.#text.slice(this.#done.length);
+    for (let size = WINDOW; size < rest.length; size *= 2) {
+      if (this.#finishBlocks(settled(this.#context + rest.slice(0, size)), inTime)) return true;
+    }
+    const last = this.#ended ? this.#context + rest : settled(this.#context + rest);
+    if (this.#finishBlocks(last, inTime)) return true;
+    if (this.#grows(rest)) return true;
+    this.#shown = rest.length;
+    this.#put(this.#ended ? last : provisional(last));
+    return false;
+  }
+
+  /** Draws more of a block that has come in one piece, if it is too long to be drawn at once. */
+  #grows(text) {
+    if (text.length <= this.#shown + GROWTH) return false;
+    this.#shown += GROWTH;
+    this.#put(provisional(settled(this.#context + text.slice(0, this.#shown))));
+    return true;
+  }
+
+  /** Draws the blocks of a text that cannot change any more, and returns whether there were any. */
+  #finishBlocks(source, inTime) {
+    const found = cuts(markdown, source, this.#context.length);
+    let from = this.#context.length;
+    for (const { at, context } of found) {
+      const piece = source.slice(from, at);
+      if (this.#grows(piece)) return true;
+      this.#put(this.#context + piece);
+      this.#tail = [];
+      this.#shown = 0;
+      this.#done += piece;
+      this.#context = context;
+      from = at;
+      if (!inTime()) break;
+    }
+    return found.length > 0;
+  }
+
+  /** Draws a block, or a part of one, where the tail is. */
+  #put(source) {
     const fragment = DOMPurify.sanitize(markdown.render(source), { ...KEEP, RETURN_DOM_FRAGMENT: true });
-    draw(fragment);
-    const list = this.#element.lastElementChild;
-    const first = fragment.firstElementChild;
-    // The items of one list come one by one.
-    const goesOn = first && /^[OU]L$/.test(first.tagName) && list?.tagName === first.tagName;
-    const items = goesOn ? [...first.childNodes] : [];
-    if (goesOn) {
-      list.append(...items);
-      first.remove();
-    }
-    const nodes = [...items, ...fragment.childNodes];
-    this.#element.append(fragment);
-    return nodes;
+    const block = fragment.firstElementChild;
+    const [place, nodes] = block ? this.#placeOf(block) : [this.#element, []];
+    this.#tail = patch(place, this.#tail, nodes);
+    drawFormulas(this.#tail);
   }
-}
 
-/** Where the blocks of a text begin, and the items of its lists, but for the first: what is before cannot change. */
-function blockStarts(text) {
-  const begins = (token) => token.map && (token.level === 0 || (token.level === 1 && token.type === "list_item_open"));
-  const lines = new Set(markdown.parse(text, {}).filter(begins).map((token) => token.map[0]));
-  const starts = [];
-  let at = 0;
-  for (let line = 0; at >= 0 && at < text.length; line += 1) {
-    if (line > 0 && lines.has(line) && at > 0) starts.push(at);
-    at = text.indexOf("\n", at) + 1 || text.length;
+  /** Where a block goes: items, rows and lines to those before them, all else to the end. */
+  #placeOf(block) {
+    const own = this.#tail[0]?.parentNode === this.#element ? this.#tail[0] : null;
+    const before = own ? own.previousElementSibling : this.#element.lastElementChild;
+    const joins = before?.tagName === block.tagName && (this.#context || /^[OU]L$/.test(block.tagName));
+    if (!joins) return [this.#element, [block]];
+    const part = { TABLE: "tbody", PRE: "code" }[block.tagName];
+    const within = (element) => (part ? element.querySelector(part) : element);
+    return [within(before) ?? before, [...(within(block)?.childNodes ?? [])]];
   }
-  return starts;
 }

@@ -1,19 +1,35 @@
-// What is kept of the settings: on this device, where that is allowed.
-const memory = {};
-
-export function kept(name, fallback) {
-  try {
-    return JSON.parse(localStorage.getItem(name)) ?? fallback;
-  } catch {
-    return memory[name] ?? fallback;
-  }
+// What is kept: settings on this device, what was said in this tab alone. Where the browser allows neither, until the page
+// is closed.
+function store(name) {
+  const memory = {};
+  return {
+    get(key, fallback = null) {
+      try {
+        return JSON.parse(window[name].getItem(key)) ?? fallback;
+      } catch {
+        return memory[key] ?? fallback;
+      }
+    },
+    /** Returns whether it is kept over a reload. */
+    set(key, value) {
+      memory[key] = value;
+      try {
+        window[name].setItem(key, JSON.stringify(value));
+        return true;
+      } catch {
+        return false; // not allowed, or full
+      }
+    },
+    remove(key) {
+      delete memory[key];
+      try {
+        window[name].removeItem(key);
+      } catch {
+        // There is nothing, then.
+      }
+    },
+  };
 }
 
-export function keep(name, value) {
-  memory[name] = value;
-  try {
-    localStorage.setItem(name, JSON.stringify(value));
-  } catch {
-    // A browser that keeps nothing: until the page is closed.
-  }
-}
+export const onDevice = store("localStorage");
+export const inTab = store("sessionStorage");

@@ -1,17 +1,37 @@
-// The page at /: what the student does, and what it looks like.
-import { ask, stop } from "/web/js/ask.js";
-import { AnswerView } from "/web/js/answer.js";
-import { newId } from "/web/js/ids.js";
-import { keep, kept } from "/web/js/kept.js";
-import { pictureIn, prepare } from "/web/js/picture.js";
+// The page at /: the question, its picture and the settings. What is asked is a turn of the conversation.
+import { conversation } from "./conversation.js";
+import { newId } from "./ids.js";
+import { inTab, onDevice } from "./kept.js";
+import { by, follow, say } from "./page.js";
+import { pictureIn, prepare, urlOf } from "./picture.js";
+import { Turn } from "./turn.js";
 
-const by = (id) => document.getElementById(id);
-const page = { session: null, picture: null, asking: null };
+const page = { picture: null, asking: null };
 
-by("streaming").checked = kept("streaming", true);
-by("streaming").addEventListener("change", (event) => keep("streaming", event.target.checked));
-by("token").value = kept("token", "");
-by("token").addEventListener("change", (event) => keep("token", event.target.value.trim()));
+const desk = {
+  options: () => ({ streaming: by("streaming").checked, token: inTab.get("token", "") }),
+  isFree: () => !page.asking,
+  busy(turn) {
+    page.asking = turn;
+    const hadFocus = document.activeElement === by("stop");
+    by("ask").hidden = Boolean(turn);
+    by("stop").hidden = !turn;
+    if (!turn && hadFocus) by("prompt").focus({ preventScroll: true });
+  },
+  /** A question that was stopped before the first word was a slip, mostly: it is there to be put right. */
+  stopped(turn) {
+    if (!turn.isEmpty || by("prompt").value) return;
+    by("prompt").value = turn.question.prompt;
+    const { base64_image: base64 } = turn.question;
+    if (base64 && !page.picture) setPicture({ name: "", base64, thumbnail: turn.thumbnail });
+    by("prompt").focus();
+  },
+};
+
+by("streaming").checked = onDevice.get("streaming", true);
+by("streaming").addEventListener("change", (event) => onDevice.set("streaming", event.target.checked));
+by("token").value = inTab.get("token", "");
+by("token").addEventListener("change", (event) => inTab.set("token", event.target.value.trim()));
 
 by("file").addEventListener("change", (event) => take(event.target.files[0]));
 by("remove-picture").addEventListener("click", () => {
@@ -50,7 +70,9 @@ document.addEventListener("keydown", (event) => {
   settings.querySelector("summary").focus();
 });
 for (const event of ["online", "offline"]) addEventListener(event, showOffline);
+addEventListener("pagehide", () => page.asking?.keep());
 showOffline();
+restore();
 
 function showOffline() {
   by("offline").hidden = navigator.onLine;
@@ -69,156 +91,50 @@ async function take(file) {
 }
 
 function setPicture(picture) {
+  if (page.picture) URL.revokeObjectURL(by("preview").src);
   page.picture = picture;
   by("picture").hidden = !picture;
-  if (picture) {
-    by("preview").src = picture.url;
-    by("picture-name").textContent = picture.name;
-  }
+  if (!picture) return by("preview").removeAttribute("src");
+  by("preview").src = urlOf(picture.thumbnail);
+  by("picture-name").textContent = picture.name;
 }
 
 function startOver() {
-  page.asking?.leave();
-  page.session = null;
+  page.asking?.stop();
+  conversation.forget();
   setPicture(null);
+  by("prompt").value = by("trouble").textContent = "";
   by("turns").replaceChildren();
   by("welcome").hidden = false;
   by("prompt").focus();
+  say("A new page.");
 }
 
 function submit() {
   const prompt = by("prompt").value.trim();
   if (page.asking) return;
-  const missing = !prompt ? "Please write a question." : !page.picture && !page.session ? "Please add a picture of the page first." : "";
+  const missing = !prompt ? "Please write a question." : !page.picture && !conversation.hasPicture ? "Please add a picture of the page first." : "";
   by("trouble").textContent = missing;
   if (missing) return (prompt ? by("file") : by("prompt")).focus();
   // A session of our own, so that the fallback, whose reply names none, goes on in the same one.
-  page.session ??= newId();
-  const question = { prompt, subject: by("subject").value, session_id: page.session };
-  if (page.picture) question.base64_image = page.picture.base64;
-  const turn = new Turn(prompt, page.picture?.url, question);
+  if (!conversation.session) conversation.begin(newId());
+  const { base64, thumbnail } = page.picture ?? {};
+  const question = { prompt, subject: by("subject").value, session_id: conversation.session, base64_image: base64 };
+  const turn = new Turn(desk, question, { number: conversation.add(base64), thumbnail });
   by("welcome").hidden = true;
   by("prompt").value = "";
   setPicture(null);
+  say("Your question is sent.");
   turn.run();
 }
 
-function setAsking(turn) {
-  page.asking = turn;
-  by("ask").hidden = Boolean(turn);
-  by("stop").hidden = !turn;
-}
-
-function say(sentence) {
-  by("said").textContent = sentence;
-}
-
-class Turn {
-  #question;
-  #key = newId();
-  #answer = element("div", "answer");
-  #state = element("div", "state");
-  #view = new AnswerView(this.#answer);
-  #controller;
-  #answerId = null;
-
-  constructor(prompt, picture, question) {
-    this.#question = question;
-    const asked = element("div", "question", prompt);
-    if (picture) asked.prepend(Object.assign(element("img"), { src: picture, alt: "The picture you asked about" }));
-    by("turns").append(asked, this.#answer, this.#state);
-    asked.scrollIntoView({ block: "start" });
+/** Shows what was said in this tab before the page was loaded again, and goes on with the answer that was being written. */
+async function restore() {
+  for (const { question, ...kept } of conversation.turns()) {
+    by("welcome").hidden = true;
+    const turn = new Turn(desk, question, kept);
+    if (turn.isAsking) turn.run();
+    else await turn.restore();
   }
-
-  async run() {
-    this.#controller = new AbortController();
-    this.#answerId = null;
-    setAsking(this);
-    this.#wait("Reading your page …");
-    say("Your question is sent.");
-    const options = { key: this.#key, streaming: by("streaming").checked, token: kept("token", ""), signal: this.#controller.signal };
-    for await (const event of ask(this.#question, options)) await this.#on(event);
-    if (page.asking === this) setAsking(null);
-  }
-
-  stop() {
-    const leave = () => this.leave();
-    if (this.#answerId) stop(this.#answerId, kept("token", "")).then((reply) => reply.ok || leave(), leave);
-    else leave();
-  }
-
-  leave() {
-    this.#controller.abort();
-  }
-
-  async #on(event) {
-    switch (event.type) {
-      case "start":
-        this.#answerId = event.answer_id;
-        return;
-      case "content":
-        this.#state.replaceChildren();
-        return this.#show(event.content);
-      case "state":
-        return this.#wait(event.state === "fallback" ? "Still working …" : navigator.onLine ? "Connecting again …" : "You are offline. I go on when you are back.");
-      case "end":
-        await this.#view.finish(event.content);
-        this.#keepInView();
-        this.#end(ENDINGS[event.finish_reason] ?? "");
-        return say(`The answer: ${this.#answer.textContent}`);
-      case "left":
-        await this.#view.finish();
-        return this.#end("Stopped.");
-      case "error":
-        await this.#view.finish();
-        this.#fail(event);
-        return say(event.sentence);
-    }
-  }
-
-  #show(text) {
-    const follow = isAtEnd();
-    this.#view.show(text);
-    if (follow) this.#keepInView();
-  }
-
-  #keepInView() {
-    if (isAtEnd()) requestAnimationFrame(() => scrollTo({ top: document.body.scrollHeight }));
-  }
-
-  #wait(sentence) {
-    const dots = element("span", "dots");
-    dots.append(element("i"), element("i"), element("i"));
-    this.#state.className = "state";
-    this.#state.replaceChildren(dots, sentence);
-  }
-
-  #end(sentence) {
-    this.#state.className = "state";
-    this.#state.replaceChildren(sentence);
-  }
-
-  #fail({ sentence, retryable, code }) {
-    this.#state.className = "state bad";
-    this.#state.replaceChildren(element("span", "", sentence));
-    if (!retryable && code !== "UNAUTHENTICATED") return;
-    const again = element("button", "", "Try again");
-    again.type = "button";
-    again.addEventListener("click", () => !page.asking && this.run());
-    this.#state.append(again);
-  }
-}
-
-const ENDINGS = {
-  length: "The answer was too long and stops here. Ask for the rest.",
-  content_filter: "The AI may not say more about this.",
-  stopped: "Stopped.",
-};
-
-function isAtEnd() {
-  return innerHeight + scrollY >= document.body.scrollHeight - 120;
-}
-
-function element(tag, className = "", text = "") {
-  return Object.assign(document.createElement(tag), { className, textContent: text });
+  follow();
 }

@@ -1,5 +1,5 @@
 // Formulas in Markdown: $…$, $$…$$, \(…\) and \[…\], as elements that are filled when they are in the page.
-import katex from "/web/vendor/katex.js";
+import katex from "../vendor/katex.js";
 
 const OPENINGS = [
   ["$$", "$$", true],
@@ -8,6 +8,7 @@ const OPENINGS = [
   ["$", "$", false],
 ];
 const LONGEST_DOLLARS = 300; // a price is no formula that is never closed
+const EMPTY_LINE = /\n[ \t]*\n/; // ends a formula in TeX, too
 
 /** A plugin of markdown-it. */
 export function maths(markdown) {
@@ -19,17 +20,34 @@ export function maths(markdown) {
   };
 }
 
-/** Draws the formulas in an element. What is none stays as it was written. */
-export function draw(element) {
-  for (const place of element.querySelectorAll(".maths")) {
-    const source = place.textContent;
-    try {
-      // Into the element: markup would bring styles of its own, which the page's policy does not let in.
-      katex.render(source, place, { displayMode: place.dataset.display === "true", maxExpand: 500, maxSize: 20 });
-    } catch {
-      place.textContent = source;
-    }
+const drawn = new WeakMap(); // of each place, what its formula was written as
+
+/** Draws the formulas in elements that have not been drawn. What is none stays as it was written. */
+export function drawFormulas(nodes) {
+  for (const node of nodes) {
+    if (!(node instanceof Element)) continue;
+    for (const place of [node, ...node.querySelectorAll(".maths")]) if (isFormula(place) && !drawn.has(place)) fill(place);
   }
+}
+
+function fill(place) {
+  const source = place.textContent;
+  drawn.set(place, source);
+  try {
+    // Into the element: markup would bring styles of its own, which the page's policy does not let in.
+    katex.render(source, place, { displayMode: place.dataset.display === "true", maxExpand: 500, maxSize: 20 });
+  } catch {
+    place.textContent = source;
+  }
+}
+
+export function isFormula(node) {
+  return node.nodeType === Node.ELEMENT_NODE && node.className === "maths";
+}
+
+/** Whether a formula that is drawn is what another element says. */
+export function sameFormula(place, other) {
+  return isFormula(other) && drawn.get(place) === other.textContent && place.dataset.display === other.dataset.display;
 }
 
 /** Where a text's last formula begins that has not ended yet, or the text's length. */
@@ -45,6 +63,8 @@ export function unclosed(text) {
     }
     const found = opening(text, at);
     if (!found) {
+      // The last backslash or dollar may be the first half of an opening.
+      if (at === text.length - 1 && /[\\$]/.test(text[at])) return at;
       at += text[at] === "\\" ? 2 : 1;
       continue;
     }
@@ -52,12 +72,11 @@ export function unclosed(text) {
     if (end < 0 && mayStillClose(text.slice(at), found)) return at;
     at = end < 0 ? at + found[0].length : end + found[1].length;
   }
-  // A lone backslash or dollar at the end may be the first half of an opening.
-  return /(?:\\|\$)$/.test(text) ? text.length - 1 : text.length;
+  return text.length;
 }
 
 function mayStillClose(rest, [open]) {
-  return open !== "$" || (rest.length < LONGEST_DOLLARS && !rest.includes("\n"));
+  return open === "$" ? rest.length < LONGEST_DOLLARS && !rest.includes("\n") : !EMPTY_LINE.test(rest);
 }
 
 function opening(text, at) {
@@ -67,8 +86,8 @@ function opening(text, at) {
 
 function closing(text, at, [open, close]) {
   for (let end = at + open.length; (end = text.indexOf(close, end)) >= 0; end += 1) {
-    if (open !== "$") return end;
-    const inside = text.slice(at + 1, end);
+    const inside = text.slice(at + open.length, end);
+    if (open !== "$") return EMPTY_LINE.test(inside) ? -1 : end;
     if (inside.includes("\n")) return -1;
     // As Pandoc has it: no space before the closing dollar, no digit behind it, so that prices are none.
     if (!/[\s\\]$/.test(inside) && !/\d/.test(text[end + 1] ?? "")) return end;
@@ -92,6 +111,7 @@ function block(state, startLine, endLine, silent) {
   for (let line = startLine; line < endLine; line += 1) {
     const from = line === startLine ? start + found[0].length : state.bMarks[line];
     const end = state.src.indexOf(found[1], from);
+    if (line > startLine && state.isEmpty(line)) return false;
     if (end < 0 || end >= state.eMarks[line]) continue;
     if (state.src.slice(end + found[1].length, state.eMarks[line]).trim()) return false;
     if (silent) return true;

@@ -1,18 +1,15 @@
 // The page at /playground: the raw stream with timings, for developers.
-import { newId } from "/web/js/ids.js";
-import { prepare } from "/web/js/picture.js";
+import { newId } from "./ids.js";
+import { prepare } from "./picture.js";
 
 const by = (id) => document.getElementById(id);
 const SLOW_MS = 1000;
 const now = { answer: null, last: null, controller: null, began: 0, before: 0, picture: null };
 
-by("file").addEventListener("change", async (event) => {
+by("file").addEventListener("change", (event) => {
   const [file] = event.target.files;
-  try {
-    now.picture = file ? await prepare(file) : null;
-  } catch {
-    by("state").textContent = "This file cannot be opened as a picture.";
-  }
+  const failed = () => void (by("state").textContent = "This file cannot be opened as a picture.");
+  now.picture = file && prepare(file).catch(failed); // sending waits for it
 });
 by("send").addEventListener("click", send);
 by("cut").addEventListener("click", () => now.controller.abort());
@@ -35,10 +32,11 @@ function authorization() {
   return by("token").value ? { Authorization: `Bearer ${by("token").value}` } : {};
 }
 
-function send() {
+async function send() {
+  const picture = await now.picture;
   const question = { prompt: by("prompt").value, subject: by("subject").value, accumulate: by("accumulate").checked };
   if (by("session").value) question.session_id = by("session").value;
-  if (now.picture) question.base64_image = now.picture.base64;
+  if (picture) question.base64_image = picture.base64;
   const key = by("key").value || newId();
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key, ...authorization() };
   const url = "/api/ai/chat-image-stream";
