@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pyte
@@ -17,7 +18,7 @@ from rich.console import Console
 from studyai_client.cli import rendering
 from tests import upstream as up
 from tests.clients.proxy import running_proxy
-from tests.clients.terminal import COLUMNS, LINES, STUDYAI, environment, opened_terminal, run, terminal
+from tests.clients.terminal import COLUMNS, LINES, STUDYAI, environment, opened_terminal, run, started, terminal
 from tests.end_to_end.conftest import WORKSHEET, tool
 from tests.gateway.tokens import SECRET
 from tests.processes import free_port, running_engine_process, running_gateway_process
@@ -245,6 +246,23 @@ def test_missing_files_are_named_in_a_line(tmp_path: Path) -> None:
     assert run("ask", ".", "x?", cwd=tmp_path) == (2, "", "studyai: .: Is a directory\n")
     status, _, said = run(*ASK, "--url", "https://127.0.0.1:9", "--ca-file", "ca.pem", cwd=tmp_path)
     assert (status, "ca.pem cannot be" in said) == (2, True)
+
+
+def test_engine_that_forgot_the_answer_when_it_restarted_is_told_with_what_to_do(service: Service) -> None:
+    service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
+    port = free_port()
+    with ExitStack() as engines:
+        first = engines.enter_context(running_engine_process(service.upstream.base_url, port))
+        with started(*ASK, "--grpc", "--engine", f"127.0.0.1:{port}") as process:
+            assert process.stdout
+            assert process.stdout.read(4) == "Some"
+            first.stop(signal.SIGKILL)
+            engines.enter_context(running_engine_process(service.upstream.base_url, port))
+            written, said = process.communicate(timeout=20)
+    assert (process.returncode, written) == (1, "\n")
+    assert "(ANSWER_NOT_FOUND)" in said
+    assert said.endswith("when it restarts: ask again.\n")
+    assert len(service.upstream.requests) == 1
 
 
 def test_engine_that_is_down_and_a_wrong_token_are_told_with_what_to_do(service: Service) -> None:

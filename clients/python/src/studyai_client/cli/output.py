@@ -93,7 +93,8 @@ class Output:
         """Says that something broke, and what is done about it."""
         self.pause()
         wait = f"in {pause:.0f} s" if pause >= 1 else "at once"
-        self.note(f"{error.message.removesuffix('.')}; trying again {wait} …", style="yellow")
+        what = error.message.removesuffix(" Please try again.").removesuffix(".")
+        self.note(f"{what}; trying again {wait} …", style="yellow")
 
     def failed(self, error: StudyAIError) -> None:
         """Says what failed, and what can be done about it."""
@@ -224,6 +225,8 @@ def _advice(error: StudyAIError) -> str:
             return "Set STUDYAI_TOKEN to a bearer token, or SERVICE_TOKEN for --grpc."
         case "INVALID_REQUEST" if "picture is required" in error.message:
             return "The session has no picture yet: studyai ask PICTURE QUESTION --session ID"
+        case "ANSWER_NOT_FOUND" if error.partial_text:
+            return "The service has forgotten it, as an engine without Redis does when it restarts: ask again."
         case "DEADLINE_EXCEEDED":
             return "Try again, or give it longer: --timeout SECONDS"
         case "CONNECTION_LOST" if error.answer_id:
