@@ -123,7 +123,8 @@ def test_units_start_command_serves_and_a_wrong_setting_is_not_tried_again(servi
             assert any("listens" in line or "running on" in line for line in process.stderr)
             if service == "engine":  # it says so a moment before it heeds signals
                 with grpc.insecure_channel(f"127.0.0.1:{settings[port]}") as channel:
-                    health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+                    health: Any = health_pb2_grpc.HealthStub(channel)
+                    health.Check(health_pb2.HealthCheckRequest(), timeout=10)
         finally:
             process.terminate()
         assert process.wait(int(unit["TimeoutStopSec"])) == 0
