@@ -154,6 +154,8 @@ SCRIPTS = [
     "![x](https://example.com/x.png)",
     "$\\href{javascript:window.hacked=1}{x}$",
     "$\\htmlStyle{color:red}{x}$",
+    "$\\htmlData{x=window.hacked=1}{x}$",
+    "$\\includegraphics{https://example.com/y.png}$",
     "`<svg onload=window.hacked=1>`",
 ]
 
