@@ -63,7 +63,7 @@ def reason(block: Block) -> str | None:
 
 
 RUN = [block for block in COMMANDS if not reason(block) and not STARTS.search(block.code.strip())]
-STARTED = [block for block in COMMANDS if STARTS.search(block.code.strip())]
+STARTED = list({block.code: block for block in COMMANDS if STARTS.search(block.code.strip())}.values())
 
 
 @pytest.fixture(scope="module")
