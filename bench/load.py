@@ -205,7 +205,7 @@ class Load:
             client = Client(next(requests))
             self._clients.append(client)
             try:
-                await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
+                await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]  # mypy does not see a default
             except OSError as error:
                 client.connection_lost(error)
         await asyncio.wait([client.first for client in self._clients], timeout=self._deadline)

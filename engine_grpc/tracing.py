@@ -105,7 +105,7 @@ def asking(model: str, max_tokens: int) -> Iterator[Span]:
     span = _tracer.start_span(f"chat {model}", kind=trace.SpanKind.CLIENT, attributes=attributes)
     try:
         yield span
-    except BaseException as error:
+    except BaseException as error:  # who is cancelled has a span to end, too
         failed(span, str(error.reason) if isinstance(error, EngineError) else type(error).__name__)
         span.end()
         raise

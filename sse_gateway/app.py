@@ -82,13 +82,9 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     app.add_middleware(RequestBoundary, lifecycle=lifecycle, stall_seconds=settings.write_stall_timeout_seconds)
     if settings.cors_allow_origins:
         allow_origins(app, settings.cors_allow_origins)
-    app.add_exception_handler(GatewayError, _gateway_error)
-    app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(NothingNewError, _nothing_new)
-    app.include_router(chat.router)
-    app.include_router(answers.router)
-    app.include_router(health.router)
+    _add_exception_handlers(app)
+    for routes in (chat, answers, health):
+        app.include_router(routes.router)
     _add_docs(app)
     add_web_client(app)
     return app
@@ -127,6 +123,13 @@ def _add_docs(app: FastAPI) -> None:
 
     app.add_route("/docs", docs, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_standalone_docs", "static/swagger")]))
+
+
+def _add_exception_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(NothingNewError, _nothing_new)
 
 
 async def _gateway_error(request: Request, error: Exception) -> JSONResponse:

@@ -98,7 +98,7 @@ class EventStreamResponse(Response):
                 await self._woken
             if self._running.done():
                 self._running.result()
-        except BaseException:
+        except BaseException:  # cancelled, too, nothing is to run on
             await self.aclose()
             raise
         state = scope["state"]

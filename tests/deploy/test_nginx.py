@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from tests.certificates import Authority
 from tests.end_to_end.conftest import Service, body, tool
 from tests.processes import free_port, running_engine_process, running_gateway_process
 from tests.upstream import Signal, running_upstream
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,22 +58,17 @@ def running_nginx(folder: Path, gateway_port: int, added: str = "") -> Iterator[
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder, ours=ours, user=user))
     with subprocess.Popen([nginx(), "-p", folder, "-c", folder / "nginx.conf"]) as process:
         try:
-            wait_until_up(f"http://127.0.0.1:{port}/healthz")
+            eventually(lambda: is_up(f"http://127.0.0.1:{port}/healthz"))
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
 
 
-def wait_until_up(url: str) -> None:
-    until = time.monotonic() + 10
-    while True:
-        try:
-            assert requests.get(url, timeout=5).ok
-        except requests.ConnectionError:
-            assert time.monotonic() < until
-            time.sleep(0.05)  # another process's doing, which tells no event
-        else:
-            return
+def is_up(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import requests
 
 from tests import upstream as up
 from tests.end_to_end.conftest import body
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,14 +56,6 @@ def _target(entry: Path) -> str:
         return str(entry.readlink())
     except FileNotFoundError:
         return ""
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Waits, but not for ever, until `condition` holds: of another process, which tells no event to wait for."""
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts sockets in /proc")

@@ -27,6 +27,7 @@ from tests.end_to_end.conftest import WORKSHEET, body
 from tests.engine import pictures as make
 from tests.processes import Process, running_engine_process, running_gateway_process
 from tests.redis_server import RedisServer, running_redis
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +80,7 @@ class Private:
 
     def until(self, said: str) -> None:
         """Waits until the logs say this."""
-        end = time.monotonic() + 10
-        while said not in self.logs:
-            assert time.monotonic() < end, self.logs
-            time.sleep(0.01)
+        eventually(lambda: said in self.logs, told=lambda: self.logs)
 
 
 def question(**fields: Any) -> dict[str, Any]:
@@ -264,10 +262,7 @@ def test_whatever_breaks_in_the_gateway(service: Private, place: str) -> None:
     before = len(service.gateway.log)
     with suppress(requests.RequestException):
         service.ask()
-    end = time.monotonic() + 10
-    while "RuntimeError" not in service.gateway.log[before:]:
-        assert time.monotonic() < end, service.gateway.log[before:]
-        time.sleep(0.01)  # what another process writes tells no event
+    eventually(lambda: "RuntimeError" in service.gateway.log[before:], told=lambda: service.gateway.log[before:])
 
 
 def test_whatever_becomes_of_redis(service: Private) -> None:

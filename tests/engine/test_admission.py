@@ -12,6 +12,7 @@ from studyai.v1 import chat_pb2
 
 import tests.upstream as up
 from tests.engine.harness import RunningEngine, error_info, request, running_engine
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -76,9 +77,7 @@ async def test_retry_joins_its_answer_on_a_full_engine(full: RunningEngine) -> N
 async def test_questions_on_their_way_take_room(upstream: Upstream) -> None:
     async with running_engine(upstream, max_concurrent_answers=2) as engine:
         on_their_way = [begun(engine, STREAM) for _ in range(2)]
-        async with asyncio.timeout(5):
-            while engine.calls.live < 2:
-                await asyncio.sleep(0.001)
+        await until(lambda: engine.calls.live == 2)
         assert await refusal(begun(engine, STREAM)) == "OVERLOADED"
         for call in on_their_way:
             call.cancel()

@@ -32,6 +32,7 @@ from tests.engine.harness import (
     retry_info,
     running_engine,
 )
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -137,9 +138,7 @@ async def test_callers_deadline_closes_the_connection_to_the_model(engine: Runni
 
 
 async def _nothing_is_left(engine: RunningEngine) -> None:
-    async with asyncio.timeout(5):
-        while engine.answers.live:
-            await asyncio.sleep(0.001)
+    await until(lambda: not engine.answers.live)
 
 
 INVALID = {

@@ -62,6 +62,13 @@ def test_body_is_read_as_the_standard_says(body: bytes, events: list[bytes]) -> 
     assert decode(body) == events
 
 
+@pytest.mark.parametrize("before", [b"data: a", b"data: a\n", b"data: a\r", b"data", b": note", b"\xef\xbb", b""])
+@pytest.mark.parametrize("piece", [b"data: b\n\n", b"data: b\ndata: c\n\n", b"data: b\rdata: c\n\n", b"data: b\r\n\n"])
+def test_piece_that_looks_like_an_event_is_one_between_events_alone(before: bytes, piece: bytes) -> None:
+    first = b"data: first\n\n"
+    assert decode(first, before, piece) == decode(first + before + piece)
+
+
 def test_byte_order_mark_counts_at_the_very_start_alone() -> None:
     marked = b"\xef\xbb\xbfdata: a\n\n"
     assert decode(*[marked[place : place + 1] for place in range(len(marked))]) == [b"a"]

@@ -16,9 +16,10 @@ from sse_gateway.auth_keys import PUBLIC_KEY_ALGORITHMS, Key, KeyRing, Source, j
 from sse_gateway.errors import ErrorCode, GatewayError
 from tests.gateway.conftest import logged
 from tests.gateway.tokens import ec_key, jwks, rsa_key, running_issuer
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 SOON, NEVER = 0.01, 3600.0
@@ -45,12 +46,6 @@ class Origin:
     async def ring(self, every: float = NEVER, pause: float = NEVER) -> AsyncIterator[KeyRing]:
         async with KeyRing(source=Source(self.read, every, pause)) as keys:
             yield keys
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def finds(keys: KeyRing, key_id: str | None, algorithm: str = "RS256") -> bool:

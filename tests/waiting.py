@@ -1,0 +1,27 @@
+"""Waiting, but not for ever, for what tells no event: what another process does, or a state without a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PAUSE_SECONDS = 0.01
+
+
+def eventually(condition: Callable[[], Any], within: float = 10, told: Callable[[], object] = lambda: None) -> None:
+    """Blocks until `condition` holds; `told` says what there is instead, when it does not within so many seconds."""
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, told()
+        time.sleep(_PAUSE_SECONDS)
+
+
+async def until(condition: Callable[[], Any], within: float = 5) -> None:
+    """The same for asyncio."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(_PAUSE_SECONDS)
