@@ -60,14 +60,14 @@ class Wire:
 
 
 def _ask(url: str, question: Any, seen: Callable[[Event], None], options: Any) -> Answer:
-    with StudyAI(url, backoff=QUICK, **options) as studyai, studyai.ask(*question) as answer:
+    with StudyAI(url, **{"backoff": QUICK} | options) as studyai, studyai.ask(*question) as answer:
         for event in answer:
             seen(event)
         return answer.read()
 
 
 async def _ask_async(url: str, question: Any, seen: Callable[[Event], None], options: Any) -> Answer:
-    async with AsyncStudyAI(url, backoff=QUICK, **options) as studyai, studyai.ask(*question) as answer:
+    async with AsyncStudyAI(url, **{"backoff": QUICK} | options) as studyai, studyai.ask(*question) as answer:
         async for event in answer:
             # Not in the loop: it may wait for what the test does meanwhile.
             await asyncio.to_thread(seen, event)

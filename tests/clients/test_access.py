@@ -60,6 +60,7 @@ def test_engine_with_mutual_tls_and_a_service_token_lets_in_who_has_both(service
     port = free_port()
     settings |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": service.upstream.base_url, "ENGINE_PORT": str(port)}
     settings |= {"ENGINE_TLS_CLIENT_CA_FILE": str(ca), "SERVICE_TOKEN": SERVICE_TOKEN}
+    once = Backoff(attempts=0)
     with ExitStack() as stack:
         engine = Process("engine_grpc", port, settings)
         stack.callback(engine.stop)
@@ -70,7 +71,7 @@ def test_engine_with_mutual_tls_and_a_service_token_lets_in_who_has_both(service
             with pytest.raises(UnauthenticatedError):
                 wire.ask(url, WORKSHEET, "x?", tls=tls)
             with pytest.raises(ConnectionFailedError):
-                wire.ask(url, WORKSHEET, "x?", tls=Tls(ca_file=ca, server_name="engine.internal"), timeout=0.2)
+                wire.ask(url, WORKSHEET, "x?", tls=Tls(ca_file=ca, server_name="engine.internal"), backoff=once)
 
 
 class Answering(BaseHTTPRequestHandler):
