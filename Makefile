@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-ALONE := tests/engine tests/gateway tests/faults
+TIMED := tests/engine tests/gateway tests/faults
+TWO := --numprocesses 2 --dist loadfile
 .DEFAULT_GOAL := help
 .PHONY: help run run-cluster soak bench fuzz test setup proto check-protos web lint format types pytest lock clean
 
@@ -38,9 +39,9 @@ pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	@# What is held to milliseconds runs alone, the rest two files at a time.
-	$(BIN)/python -m pytest $(ALONE)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore=%)
+	@# What is held to milliseconds runs apart from what needs a whole core.
+	$(BIN)/python -m pytest $(TWO) $(TIMED)
+	$(BIN)/python -m pytest $(TWO) $(TIMED:%=--ignore=%)
 endif
 
 soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (15 minutes)
