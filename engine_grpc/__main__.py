@@ -7,6 +7,8 @@ import os
 # gRPC's core writes to standard error in a format of its own, and what matters of it is told by exceptions too. It
 # reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# A call wakes one thread of gRPC's server and not four: it reads where it is waited for, as the gateway's client does.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 import asyncio
 import gc

@@ -157,6 +157,7 @@ class Arrival:
 
     async def accept(self) -> None:
         """Tells the caller that its request is in hand: the metadata is the first that it hears."""
+        await asyncio.sleep(0)  # What the request has set going has its turn first: the model is asked meanwhile.
         await self._context.send_initial_metadata(((REQUEST_ID, self._request_id),))
 
 

@@ -138,8 +138,8 @@ class _Answer:
         except EventTooLargeError:
             self._failure, self.complete = EngineError(Reason.UPSTREAM_PROTOCOL), True
         if self.complete:
-            texts.append(self._joiner.flush())
-        return "".join(texts)
+            return self._joiner.add("".join(texts)) + self._joiner.flush()
+        return self._joiner.add("".join(texts))
 
     def _event(self, data: bytes) -> str:
         if self.complete or data.strip() == DONE:
@@ -148,7 +148,7 @@ class _Answer:
         chunk = parse_chunk(data)
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._usage = chunk.usage or self._usage
-        return self._joiner.add(chunk.text)
+        return chunk.text
 
     def done(self) -> Done:
         """The end.

@@ -8,12 +8,15 @@ body by the HTTP chunk. Here a reader takes everything that has come with one wa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
+from aiohttp.client_proto import ResponseHandler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -83,11 +86,33 @@ class Transport:
     def _open(self) -> aiohttp.ClientSession:
         """Returns a session, which belongs to the loop that it is made in."""
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=httpx2.create_ssl_context()),
+            connector=_Connector(limit=self._max_connections, ssl=httpx2.create_ssl_context()),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_SECONDS),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's, with connections that do not go on where they were not held up."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory: Any = functools.partial(_Connection, loop=asyncio.get_running_loop())
+
+
+class _Connection(ResponseHandler):
+    """aiohttp's, which has the parser look for what is left to parse after every chunk that is read.
+
+    There is something only where it was held up. The rest of a chunk's way to a reader costs no more than that look.
+    """
+
+    __slots__ = ()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Goes on, if it was held up."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
 
 def _told(headers: Mapping[str, object]) -> dict[str, str]:

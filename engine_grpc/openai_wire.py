@@ -8,7 +8,6 @@ completion" and "The chat completion chunk object".
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -47,8 +46,7 @@ def request_body(prompt: Prompt, image_detail: str, options: dict[str, object]) 
     return msgspec.json.encode({**options, **stream, "messages": messages})
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, gc=False):
     """What one event of the stream says."""
 
     text: str = ""

@@ -97,7 +97,6 @@ async def _stream(
 ) -> None:
     """Writes an answer's events behind the one numbered `after`; from the start, if that is 0."""
     with answer.reader(after, boundary) as reader:
-        # The model is being asked while the caller is told that it is.
         await arrival.accept()
         if not after:
             await context.write(response(started=_started(await answer.begun())))

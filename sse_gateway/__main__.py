@@ -7,7 +7,7 @@ import os
 # gRPC's core writes to standard error in a format of its own, and what matters of it is told by exceptions too. It
 # reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-# A message wakes one thread of gRPC's client and not four: it reads where it is waited for, as its server does.
+# A message wakes one thread of gRPC's client and not four: it reads where it is waited for, as the engine's server.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client")
 
 import gc

@@ -63,8 +63,22 @@ def test_body_is_read_as_the_standard_says(body: bytes, events: list[bytes]) -> 
 
 
 @pytest.mark.parametrize("before", [b"data: a", b"data: a\n", b"data: a\r", b"data", b": note", b"\xef\xbb", b""])
-@pytest.mark.parametrize("piece", [b"data: b\n\n", b"data: b\ndata: c\n\n", b"data: b\rdata: c\n\n", b"data: b\r\n\n"])
-def test_piece_that_looks_like_an_event_is_one_between_events_alone(before: bytes, piece: bytes) -> None:
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"data: b\n\n",
+        b"data: b\ndata: c\n\n",
+        b"data: b\rdata: c\n\n",
+        b"data: b\r\n\n",
+        b"data: b\n\ndata: c\n\n",
+        b"data: b\n\n\ndata: c\n\n",
+        b"data: b\n\nid: 1\ndata: c\n\n",
+        b"data: b\n\ndata: c\ndata: d\n\n",
+        b"data: b\n\ndata: \n\n",
+        b"data: b\nx\n",
+    ],
+)
+def test_piece_that_looks_like_whole_events_is_read_as_such_between_events_alone(before: bytes, piece: bytes) -> None:
     first = b"data: first\n\n"
     assert decode(first, before, piece) == decode(first + before + piece)
 
