@@ -4,17 +4,18 @@ import asyncio
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from studyai.v1.chat_pb2 import CompleteChatImageResponse, ResumeAnswerRequest, StopAnswerRequest
 
 from sse_gateway import metrics
-from sse_gateway.dependencies import Asker, Deadline, Parts
+from sse_gateway.auth import Caller
+from sse_gateway.dependencies import Parts, caller, deadline
 from sse_gateway.disconnect import Client, while_connected
 from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
 from sse_gateway.live import LiveAnswer, event_stream
-from sse_gateway.openapi import ANSWER_RESPONSES, STOP_RESPONSES
+from sse_gateway.openapi import ANSWER, ANSWER_RESPONSES, STOP_RESPONSES
 from sse_gateway.record import RequestRecord
 from sse_gateway.schemas import AnswerInProgress, Id
 
@@ -24,6 +25,7 @@ _PATIENCE_SECONDS = 1.0
 """How long a request for the finished answer waits for it before it is told to come back."""
 _COME_BACK_SECONDS = 1
 
+Asker = Annotated[Caller, Depends(caller)]
 StudentId = Annotated[Id, Query(description="Who asked: an answer of a named student is found only with the same one.")]
 LastEventId = Annotated[
     int | None,
@@ -37,12 +39,13 @@ LastEventId = Annotated[
 Accumulate = Annotated[bool, Query(description="`false` leaves `content` out of `content` events.")]
 
 
-@router.get("/{answer_id}", summary="Resume, replay or fetch an answer", responses=ANSWER_RESPONSES)
+@router.get(
+    "/{answer_id}", summary="Resume, replay or fetch an answer", responses=ANSWER_RESPONSES, openapi_extra=ANSWER
+)
 async def get_answer(
     answer_id: str,
     asker: Asker,
     request: Request,
-    deadline: Deadline,
     student_id: StudentId = "",
     accumulate: Accumulate = True,
     last_event_id: LastEventId = None,
@@ -55,7 +58,7 @@ async def get_answer(
     """
     parts, record = Parts.of(request), RequestRecord.of(request)
     asked = ResumeAnswerRequest(answer_id=answer_id, student_id=asker.student(student_id))
-    options = CallOptions(record.request_id, deadline)
+    options = CallOptions(record.request_id, deadline(request))
     if "text/event-stream" not in request.headers.get("accept", ""):
         async with while_connected(Client.of(request.scope)):
             return await _whole(asked, parts, options)

@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest
 
-from sse_gateway.dependencies import Deadline, Parts
+from sse_gateway.dependencies import Parts, caller, deadline
 from sse_gateway.disconnect import Client, while_connected
 from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
 from sse_gateway.live import LiveAnswer, event_stream
 from sse_gateway.openapi import ERROR_RESPONSES, QUESTION, REPLY_RESPONSE, STREAM_RESPONSE
-from sse_gateway.question import Asked
+from sse_gateway.question import AskedQuestion, read_question
 from sse_gateway.record import RequestRecord
 from sse_gateway.schemas import AnswerReply
 
@@ -20,22 +20,29 @@ router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES)
 FALLBACK_ENDPOINT = "/api/ai/chat-image"
 
 
-async def chat_image_stream(asked: Asked, deadline: Deadline, request: Request) -> Response:
+async def chat_image_stream(request: Request) -> Response:
     """Streams the answer while the model writes it."""
+    asked, options = await _asked(request)
     parts, record = Parts.of(request), RequestRecord.of(request)
     record.fallback_endpoint = FALLBACK_ENDPOINT
-    options = CallOptions(record.request_id, deadline, asked.accepted)
     messages = parts.engine.stream(asked.hand_over(ChatImageRequest), options)
     return event_stream(
         LiveAnswer(messages, record, AnswerEvents(accumulate=asked.accumulate)), request, parts.settings
     )
 
 
-async def chat_image(asked: Asked, deadline: Deadline, request: Request) -> AnswerReply:
+async def chat_image(request: Request) -> AnswerReply:
     """Returns the whole answer at once: the fallback for clients that cannot read a stream."""
-    options = CallOptions(RequestRecord.of(request).request_id, deadline, asked.accepted)
+    asked, options = await _asked(request)
     async with while_connected(Client.of(request.scope)):
         return answer_reply(await Parts.of(request).engine.complete(asked.hand_over(CompleteChatImageRequest), options))
+
+
+async def _asked(request: Request) -> tuple[AskedQuestion, CallOptions]:
+    """Reads the question, and returns how the engine is to be asked."""
+    asker, until = await caller(request), deadline(request)
+    asked = await read_question(request, asker, until)
+    return asked, CallOptions(RequestRecord.of(request).request_id, until, asked.accepted)
 
 
 _STREAM: dict[str, Any] = {"response_class": Response, "responses": STREAM_RESPONSE, "openapi_extra": QUESTION}

@@ -1,34 +1,24 @@
-"""What the routes need of a request: the parts of the application, and what FastAPI makes of its headers.
+"""What the routes need of a request: the parts of the application, who asks, and until when.
 
-As few dependencies as there are headers to document, and none that yields: each costs as much as a token does, and
-one that yields keeps a stack of generators for as long as the answer streams; what is to be given back at a request's
-end goes to its record. All coroutines: FastAPI runs plain functions in a thread.
+Called, where each token counts, and not injected by FastAPI: that would cost as much as several tokens do, and what
+yields would keep a stack of generators for as long as the answer streams. What is to be given back at a request's end
+goes to its record.
 """
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Self
 
-from fastapi import Depends, Header, Request
+from fastapi import Request
 
 from sse_gateway.auth import Authenticator, BadTokenError, Caller
 from sse_gateway.engine import EngineClient
+from sse_gateway.headers import REQUEST_TIMEOUT_MS
 from sse_gateway.lifecycle import Lifecycle
 from sse_gateway.limits import StudentLimits
 from sse_gateway.record import RequestRecord
 from sse_gateway.settings import GatewaySettings
 from sse_gateway.uploads import UploadMemory
-
-RequestTimeout = Annotated[
-    int | None,
-    Header(
-        alias="X-Request-Timeout-Ms",
-        ge=1,
-        le=3_600_000,
-        description="How many milliseconds the client has for all of it, from the first byte of its request. An answer "
-        "that takes longer ends with DEADLINE_EXCEEDED, and the model is stopped.",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +40,12 @@ class Parts:
         return parts
 
 
-async def _caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
+    """Returns who asks.
+
+    Raises:
+        GatewayError: UNAUTHENTICATED, FORBIDDEN or AUTH_UNAVAILABLE.
+    """
     authenticator = Parts.of(request).authenticator
     if authenticator is None:
         return Caller()
@@ -61,14 +56,13 @@ async def _caller(request: Request) -> Caller:
         raise
 
 
-Asker = Annotated[Caller, Depends(_caller)]
+def deadline(request: Request) -> float | None:
+    """Returns when the client has no more use for an answer, in the loop's time; None, if it did not say.
 
-
-async def _deadline(request: Request, timeout_ms: RequestTimeout = None) -> float | None:
-    """Returns when the client has no more use for an answer, in the loop's time; None, if it did not say."""
+    Raises:
+        RequestValidationError: What it says is not a time.
+    """
+    timeout_ms = REQUEST_TIMEOUT_MS.read(request)
     if timeout_ms is None:
         return None
     return asyncio.get_running_loop().time() + (timeout_ms - RequestRecord.of(request).elapsed_ms) / 1000
-
-
-Deadline = Annotated[float | None, Depends(_deadline)]

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from sse_gateway import examples
 from sse_gateway.errors import RULES, ErrorCode
+from sse_gateway.headers import IDEMPOTENCY_KEY, REQUEST_TIMEOUT_MS
 from sse_gateway.schemas import (
     AnswerEvent,
     AnswerInProgress,
@@ -214,12 +215,16 @@ ANSWER_RESPONSES: dict[int | str, dict[str, Any]] = {
 """FastAPI's `responses` of the route that resumes, replays or fetches an answer."""
 
 QUESTION: dict[str, Any] = {
+    "parameters": [IDEMPOTENCY_KEY.parameter, REQUEST_TIMEOUT_MS.parameter],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": _REF.format(model=QuestionBody.__name__)}}},
-    }
+    },
 }
-"""FastAPI's `openapi_extra` of a chat route: it does not see the body, which the gateway reads itself."""
+"""FastAPI's `openapi_extra` of a chat route: it does not see headers and body, which the gateway reads itself."""
+
+ANSWER: dict[str, Any] = {"parameters": [REQUEST_TIMEOUT_MS.parameter]}
+"""The same of the route that resumes, replays or fetches an answer."""
 
 
 def ask_for_tokens(document: dict[str, Any]) -> None:

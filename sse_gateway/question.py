@@ -6,22 +6,22 @@ Read here and not by FastAPI, which keeps the body and what it parsed from it fo
 import asyncio
 import re
 from contextlib import aclosing
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import pybase64
-from fastapi import Depends, Header
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest, ImageQuestion
 
 from sse_gateway.auth import Caller
-from sse_gateway.dependencies import Asker, Deadline, Parts
+from sse_gateway.dependencies import Parts
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, payload_too_large
+from sse_gateway.headers import IDEMPOTENCY_KEY
 from sse_gateway.limits import Turn
 from sse_gateway.record import RequestRecord
-from sse_gateway.schemas import Key, QuestionBody
+from sse_gateway.schemas import QuestionBody
 from sse_gateway.uploads import Upload
 
 # Bounded: an address of 3 MB would have it look back and forth for half a second.
@@ -29,16 +29,6 @@ _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,64}(;[a-z0-9.=+-]{1,64}){0,4};
 _WHITE_SPACE = b" \t\r\n"
 
 CallRequest = TypeVar("CallRequest", ChatImageRequest, CompleteChatImageRequest)
-
-IdempotencyKey = Annotated[
-    Key | None,
-    Header(
-        alias="Idempotency-Key",
-        description="Names this question. Whoever asks again with the same key, on either route, gets the same answer, "
-        "live or replayed, and the model is asked once. Visible ASCII.",
-        examples=["3f0d6a52-7c1e-4a0b-9d54-0b8b6f1c2e77"],
-    ),
-]
 
 
 class AskedQuestion:
@@ -52,22 +42,21 @@ class AskedQuestion:
         """To be called when an engine has it, and its bytes are not kept any more."""
 
     def hand_over(self, request: type[CallRequest]) -> CallRequest:
-        """Returns the question as a call's request. Once only: FastAPI keeps this object while the call lasts."""
+        """Returns the question as a call's request. Once only: this object is kept while the call lasts."""
         return request(question=self._question.pop(), request_id=self._key)
 
 
-async def read_question(
-    request: Request, asker: Asker, deadline: Deadline, key: IdempotencyKey = None
-) -> AskedQuestion:
+async def read_question(request: Request, asker: Caller, deadline: float | None) -> AskedQuestion:
     """Reads the request's body, if there is a chance that its question is answered.
 
     Raises:
         GatewayError: PAYLOAD_TOO_LARGE, DEADLINE_EXCEEDED, OVERLOADED, FORBIDDEN, RATE_LIMITED, or IMAGE_UNREADABLE:
             not base64.
-        RequestValidationError: The body is not as documented.
+        RequestValidationError: The key or the body is not as documented.
         ClientGoneError: The client left while it was sending.
     """
     parts, record = Parts.of(request), RequestRecord.of(request)
+    key = IDEMPOTENCY_KEY.read(request)
     turn = Turn(parts.limits, record.headers)
     record.at_end.append(turn.close)
     if asker.student_id is not None:
@@ -85,9 +74,6 @@ async def read_question(
     record.at_end.append(upload.release)
     body = await _in_time(request, parts, upload, deadline)
     return AskedQuestion(await _asked_by(asker, turn, body), key or "", upload)
-
-
-Asked = Annotated[AskedQuestion, Depends(read_question)]
 
 
 async def _in_time(request: Request, parts: Parts, upload: Upload, deadline: float | None) -> bytearray:
