@@ -18,9 +18,10 @@ from sse_gateway import metrics, tracing
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.record import RequestRecord
-from sse_gateway.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sse_gateway.lifecycle import Lifecycle
@@ -39,11 +40,11 @@ _WORK = "/api/"
 
 
 class RequestBoundary:
-    """ASGI middleware, outermost.
+    """ASGI application around another, whose frames are gone by the time that it streams.
 
     Args:
-        app: What it wraps.
-        lifecycle: Tells whether the gateway drains, and is told what is being served.
+        app: What it is around.
+        lifecycle: Is told what is being served.
         stall_seconds: How long a client may take nothing.
     """
 
@@ -65,26 +66,25 @@ class RequestBoundary:
         if not scope["path"].startswith(_WORK):
             await exchange.run(self._app)
             return
-        with tracing.request(scope["method"], Headers(scope=scope), record) as span:
-            if self._lifecycle.draining:
-                await exchange.run(_refuse)
-            else:
-                with self._lifecycle.serving():
-                    await exchange.run(self._app)
+        with tracing.request(scope["method"], Headers(scope=scope), record) as span, self._lifecycle.serving():
+            await exchange.run(self._app)
             tracing.request_ended(span, scope["method"], exchange.route, record)
 
 
 class _Exchange:
     """One request through the application."""
 
+    __slots__ = ("_loop", "_paused", "_receive", "_record", "_scope", "_send", "_stall_seconds", "_stream", "route")
+
     def __init__(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send, stall_seconds: float) -> None:
         self._record = record
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._stall_seconds = stall_seconds
         self._loop = asyncio.get_running_loop()
-        self._sending = Watch(stall_seconds, self._cut)
         self._stream: EventStreamResponse | None = None
+        self._paused: Callable[[], bool] = scope["state"].get("paused", lambda: True)
         scope["state"]["hand_over"] = self._take_over
         self.route: str | None = None
 
@@ -100,9 +100,7 @@ class _Exchange:
             raise
         except Exception:
             log.exception("unexpected exception")
-            await self._apologise()
         finally:
-            self._sending.stop()
             if self._stream:
                 await self._stream.aclose()
             for give_back in self._record.at_end:
@@ -124,10 +122,15 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = self._record.request_id
             headers.update(self._record.headers)
+        if not self._paused():
+            await self._send(message)
+            return
         # A server's `send` waits while the client takes nothing.
-        self._sending.since = self._loop.time()
-        await self._send(message)
-        self._sending.since = None
+        timer = self._loop.call_later(self._stall_seconds, self._cut)
+        try:
+            await self._send(message)
+        finally:
+            timer.cancel()
 
     def _take_over(self, stream: EventStreamResponse) -> None:
         self._stream = stream
@@ -138,11 +141,6 @@ class _Exchange:
         self._record.outcome = self._record.outcome or "client_stalled"
         if abort := self._scope["state"].get("abort"):
             abort()
-
-    async def _apologise(self) -> None:
-        response = error_response(GatewayError(ErrorCode.INTERNAL), self._record)
-        if self._record.status is None:
-            await response(self._scope, self._receive, self.send)
 
     def _log(self) -> None:
         if self.route not in _PROBES:
@@ -156,6 +154,40 @@ class _Exchange:
             outcome=self._record.outcome or "completed",
             duration_ms=self._record.elapsed_ms,
         )
+
+
+class Refusals:
+    """ASGI middleware: what it replies is to be read by pages of other origins too, and so CORS is around it.
+
+    Args:
+        app: What it wraps.
+        lifecycle: Tells whether the gateway drains.
+    """
+
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; see the ASGI specification."""
+        if scope["type"] == "http" and self._lifecycle.draining and scope["path"].startswith(_WORK):
+            await _refuse(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except ClientGoneError:
+            record: RequestRecord = scope["state"]["record"]
+            record.outcome = record.outcome or "client_gone"
+        except Exception:
+            log.exception("unexpected exception")
+            await _apologise(scope, receive, send)
+
+
+async def _apologise(scope: Scope, receive: Receive, send: Send) -> None:
+    record: RequestRecord = scope["state"]["record"]
+    response = error_response(GatewayError(ErrorCode.INTERNAL), record)
+    if record.status is None:
+        await response(scope, receive, send)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from sse_gateway import answers, chat, health, metrics, openapi
-from sse_gateway.access import RequestBoundary
+from sse_gateway.access import Refusals, RequestBoundary
 from sse_gateway.auth import authenticator
 from sse_gateway.cors import allow_origins
 from sse_gateway.dependencies import Parts
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import HTMLResponse, JSONResponse
+    from starlette.types import Receive, Scope, Send
 
     from sse_gateway.engine import EngineClient
     from sse_gateway.lifecycle import Lifecycle
@@ -38,7 +40,16 @@ if TYPE_CHECKING:
 
 
 class Gateway(FastAPI):
-    """FastAPI, whose OpenAPI document also has what `sse_gateway.openapi` refers to."""
+    """FastAPI in a `RequestBoundary`, whose OpenAPI document also has what `sse_gateway.openapi` refers to."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves; see the ASGI specification."""
+        await self._bounded(scope, receive, send)
+
+    @cached_property
+    def _bounded(self) -> RequestBoundary:
+        parts: Parts = self.state.parts
+        return RequestBoundary(super().__call__, parts.lifecycle, parts.settings.write_stall_timeout_seconds)
 
     def openapi(self) -> dict[str, Any]:
         """Returns the OpenAPI document; see https://fastapi.tiangolo.com/how-to/extending-openapi."""
@@ -79,7 +90,7 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
         student_limits(settings),
     )
     _let_measure(app.state.parts)
-    app.add_middleware(RequestBoundary, lifecycle=lifecycle, stall_seconds=settings.write_stall_timeout_seconds)
+    app.add_middleware(Refusals, lifecycle=lifecycle)
     if settings.cors_allow_origins:
         allow_origins(app, settings.cors_allow_origins)
     _add_exception_handlers(app)

@@ -183,12 +183,12 @@ class EngineClient:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempts(self) -> Iterator[tuple[Place, bool]]:
+    def _attempts(self) -> list[tuple[Place, bool]]:
         """The places to ask, one after the other, and whether each is the last."""
         # A name of several engines is worth asking twice.
         places = [again for place in self._places.in_turn() for again in (place,) * (2 if place.balanced else 1)]
         places = places[:_MAX_ATTEMPTS]
-        return ((place, number == len(places)) for number, place in enumerate(places, 1))
+        return [(place, number == len(places)) for number, place in enumerate(places, 1)]
 
     def _may_go_on(self, place: Place, error: GatewayError) -> bool:
         """Whether another engine may be asked after this failure of one."""

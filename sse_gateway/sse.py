@@ -57,9 +57,9 @@ class EventStreamResponse(Response):
     """Runs a source and streams its events; 200 only if there is a first one.
 
     In the scope's state is the `client`, whose leaving ends it. What else is there may help: `paused` tells whether the
-    client takes nothing just now; without it the server's `send` holds the source up. To `hand_over` goes the response,
-    to be streamed by `stream` when the framework is out of the way: each call in its stack would be kept, and be gone
-    through for each token.
+    client takes nothing just now; without it the server's `send` holds the source up. To `hand_over` goes the response
+    when its head is written, to be streamed by `stream` when the framework is out of the way: each call in its stack
+    would be kept, and be gone through for each token.
 
     Args:
         source: Where the events come from.
@@ -78,7 +78,7 @@ class EventStreamResponse(Response):
             self._encoder = encoder(coding)
             self.raw_headers.append((b"content-encoding", coding.encode()))
         self._writing = True
-        """Whether somebody is, or the head is still to be written."""
+        """Whether somebody is, or what comes first is still to be written."""
         self._failure: Exception | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,8 +96,9 @@ class EventStreamResponse(Response):
         try:
             async with while_connected(self._client):
                 await self._woken
-            if self._running.done():
-                self._running.result()
+                if self._running.done():
+                    self._running.result()
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         except BaseException:  # cancelled, too, nothing is to run on
             await self.aclose()
             raise
@@ -110,7 +111,7 @@ class EventStreamResponse(Response):
             await self.stream(send)
 
     async def stream(self, send: Send) -> None:
-        """Streams to the end.
+        """Streams to the end, the head being written.
 
         Raises:
             ClientGoneError: The client left.
@@ -119,7 +120,6 @@ class EventStreamResponse(Response):
         silence = self._silence = Watch(self._heartbeat_seconds, lambda: self._wake(silent=True))
         try:
             async with while_connected(self._client):
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._write_to_the_end()
             await asyncio.wait({self._running}, timeout=_LAST_WORDS_SECONDS)
         finally:
