@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from engine_grpc.errors import EngineError
 from engine_grpc.model import FinishReason, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +60,35 @@ class Finished:
 Ending = Finished | EngineError
 
 
+def _nothing() -> None:
+    """What an answer calls where nobody wants to be called."""
+
+
+def _unknown(_text: str) -> Usage:
+    return Usage(0, 0, 0, estimated=True)
+
+
 class Answer:
     """One answer: its start, its deltas, its ending, and whoever waits for more.
 
     Deltas are numbered from 1; the start is 0 and the ending comes one after the last delta.
     """
+
+    __slots__ = (
+        "_began",
+        "_loop",
+        "_wakers",
+        "deltas",
+        "ending",
+        "estimate",
+        "given_up",
+        "most_readers",
+        "on_grown",
+        "on_read",
+        "on_readers",
+        "readers",
+        "started",
+    )
 
     def __init__(self, started: Started) -> None:
         self.started = started
@@ -74,19 +97,19 @@ class Answer:
         self.readers = 0
         self.most_readers = 0
         """At once, so far."""
-        self.on_readers: Callable[[], object] = lambda: None
+        self.on_readers: Callable[[], object] = _nothing
         """Called when the first reader comes, and when the last one leaves before the ending."""
-        self.on_read: Callable[[], object] = lambda: None
+        self.on_read: Callable[[], object] = _nothing
         """Called when a reader has come to the ending."""
-        self.on_grown: Callable[[], object] = lambda: None
+        self.on_grown: Callable[[], object] = _nothing
         """Called whenever there is more of the answer, or its ending, or when it is given up."""
         self.given_up = False
         """Whether its writer was cancelled because nobody read: it has no ending, and gets none."""
-        self.estimate: Callable[[str], Usage] = lambda _: Usage(0, 0, 0, estimated=True)
+        self.estimate: Callable[[str], Usage] = _unknown
         """What this answer costs with so much text, where nobody else says."""
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._wakers: set[asyncio.Future[None]] = set()
+        self._wakers: list[asyncio.Future[None]] = []
 
     @property
     def elapsed(self) -> float:
@@ -130,32 +153,22 @@ class Answer:
         """Ends the answer with the text it has, because somebody asked for that."""
         self.end(Finished(FinishReason.STOPPED, self.estimate(self.text), self.elapsed))
 
-    @contextmanager
-    def reader(self, after: int = 0, boundary: int = 0) -> Iterator[Reader]:
-        """A cursor behind the delta numbered `after`, counted as a reader until it is left.
+    def reader(self, after: int = 0, boundary: int = 0) -> Reader:
+        """Returns a cursor behind the delta numbered `after`, counted as a reader while it is entered.
 
         A piece ends at the delta numbered `boundary`, if it comes to it.
         """
-        self.readers += 1
-        self.most_readers = max(self.most_readers, self.readers)
-        if self.readers == 1:
-            self.on_readers()
-        try:
-            yield Reader(self, after, boundary)
-        finally:
-            self.readers -= 1
-            if self.readers == 0 and self.ending is None:
-                self.on_readers()
+        return Reader(self, after, boundary)
 
     async def grown(self, cursor: int) -> None:
         """Waits until there is something past `cursor`: a delta, or the ending."""
         while len(self.deltas) <= cursor and self.ending is None:
             waker = self._loop.create_future()
-            self._wakers.add(waker)
+            self._wakers.append(waker)
             try:
                 await waker
             finally:
-                self._wakers.discard(waker)
+                self._wakers.remove(waker)
 
     def _wake(self) -> None:
         self.on_grown()
@@ -165,12 +178,27 @@ class Answer:
 
 
 class Reader:
-    """A cursor in an answer: iterate for the pieces, then read `finished`."""
+    """A cursor in an answer: enter it, iterate for the pieces, then read `finished`."""
+
+    __slots__ = ("_answer", "_boundary", "_cursor")
 
     def __init__(self, answer: Answer, cursor: int, boundary: int) -> None:
         self._answer = answer
         self._cursor = cursor
         self._boundary = boundary
+
+    def __enter__(self) -> Self:
+        answer = self._answer
+        answer.readers += 1
+        answer.most_readers = max(answer.most_readers, answer.readers)
+        if answer.readers == 1:
+            answer.on_readers()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answer.readers -= 1
+        if self._answer.readers == 0 and self._answer.ending is None:
+            self._answer.on_readers()
 
     def __aiter__(self) -> Reader:
         return self

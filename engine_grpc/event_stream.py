@@ -20,6 +20,8 @@ class EventTooLargeError(ValueError):
 class EventStreamDecoder:
     """Turns pieces of a body, split anywhere, into whole events' data."""
 
+    __slots__ = ("_after_cr", "_data", "_line", "_size", "_start")
+
     def __init__(self) -> None:
         self._line = bytearray()
         """A line whose end has not come yet."""

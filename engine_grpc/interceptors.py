@@ -134,6 +134,8 @@ async def _refuse(context: ServicerContext, failure: EngineError) -> None:
 class Arrival:
     """A call's request on its way in."""
 
+    __slots__ = ("_context", "_deserialize", "_request_id")
+
     def __init__(self, context: ServicerContext, request_id: str, deserialize: Callable[[bytes], Any]) -> None:
         self._context = context
         self._request_id = request_id

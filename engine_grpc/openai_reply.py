@@ -34,6 +34,8 @@ class Reply:
         span: The request's; it is ended here.
     """
 
+    __slots__ = ("_answer", "_body", "_ended", "_first", "_span", "_usage_grace", "model")
+
     def __init__(self, body: Body, model: str, usage_grace: float, span: Span) -> None:
         self.model = model
         self._body = body
@@ -109,6 +111,8 @@ async def drain(body: Body) -> None:
 
 class _Answer:
     """What has been read of one answer."""
+
+    __slots__ = ("_decoder", "_failure", "_finish_reason", "_joiner", "_usage", "complete")
 
     def __init__(self) -> None:
         self.complete = False

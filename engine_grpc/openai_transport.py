@@ -34,6 +34,8 @@ _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream", "
 class Body:
     """A response's body, as it comes. Close it after use."""
 
+    __slots__ = ("_response",)
+
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
 

@@ -171,6 +171,8 @@ def _error_reason(error: Any) -> Reason:
 class TextJoiner:
     """Keeps text valid Unicode: joins a surrogate pair whose halves came in two chunks, replaces a lone half."""
 
+    __slots__ = ("_half",)
+
     def __init__(self) -> None:
         self._half = ""
 

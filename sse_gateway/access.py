@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sse_gateway.lifecycle import Lifecycle
-    from sse_gateway.sse import EventStreamResponse
+    from sse_gateway.sse import EventStream
 
 log = structlog.get_logger(__name__)
 
@@ -66,9 +66,13 @@ class RequestBoundary:
         if not scope["path"].startswith(_WORK):
             await exchange.run(self._app)
             return
-        with tracing.request(scope["method"], Headers(scope=scope), record) as span, self._lifecycle.serving():
-            await exchange.run(self._app)
-            tracing.request_ended(span, scope["method"], exchange.route, record)
+        self._lifecycle.requests += 1
+        try:
+            with tracing.request(scope["method"], Headers(scope=scope), record) as span:
+                await exchange.run(self._app)
+                tracing.request_ended(span, scope["method"], exchange.route, record)
+        finally:
+            self._lifecycle.requests -= 1
 
 
 class _Exchange:
@@ -83,7 +87,7 @@ class _Exchange:
         self._send = send
         self._stall_seconds = stall_seconds
         self._loop = asyncio.get_running_loop()
-        self._stream: EventStreamResponse | None = None
+        self._stream: EventStream | None = None
         self._paused: Callable[[], bool] = scope["state"].get("paused", lambda: True)
         scope["state"]["hand_over"] = self._take_over
         self.route: str | None = None
@@ -92,7 +96,7 @@ class _Exchange:
         try:
             await self._through(app)
             if self._stream:
-                await self._stream.stream(self.send)
+                await self._stream.run(self.send)
         except ClientGoneError:
             self._record.outcome = self._record.outcome or "client_gone"
         except asyncio.CancelledError:
@@ -132,7 +136,7 @@ class _Exchange:
         finally:
             timer.cancel()
 
-    def _take_over(self, stream: EventStreamResponse) -> None:
+    def _take_over(self, stream: EventStream) -> None:
         self._stream = stream
         metrics.FIRST_EVENT.observe(self._record.elapsed_ms / 1000)
 

@@ -28,7 +28,7 @@ from sse_gateway.uploads import UploadMemory
 from sse_gateway.web_pages import add_web_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from starlette.requests import Request
     from starlette.responses import HTMLResponse, JSONResponse
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 class Gateway(FastAPI):
     """FastAPI in a `RequestBoundary`, whose OpenAPI document also has what `sse_gateway.openapi` refers to."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Serves; see the ASGI specification."""
-        await self._bounded(scope, receive, send)
+        return self._bounded(scope, receive, send)
 
     @cached_property
     def _bounded(self) -> RequestBoundary:

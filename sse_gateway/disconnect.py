@@ -7,11 +7,11 @@ the connection itself tells.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
+    from types import TracebackType
 
     from starlette.types import Scope
 
@@ -26,6 +26,8 @@ class Client:
     Args:
         listen: Has the connection read on, where it was held up: only by reading it notices that a client leaves.
     """
+
+    __slots__ = ("gone", "listen", "on_gone")
 
     def __init__(self, listen: Callable[[], None]) -> None:
         self.listen = listen
@@ -47,8 +49,7 @@ class Client:
                 self.on_gone()
 
 
-@asynccontextmanager
-async def while_connected(client: Client) -> AsyncIterator[None]:
+class while_connected:  # noqa: N801 - used like a function, as asyncio.timeout is
     """Cancels its body as soon as the client is gone. To be entered when the request's body has been read.
 
     The disconnect is a deadline that comes when it comes: `asyncio.timeout` knows how to cancel the task and how to
@@ -57,16 +58,26 @@ async def while_connected(client: Client) -> AsyncIterator[None]:
     Raises:
         ClientGoneError: The client left.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(0 if client.gone else None) as connection:
-            client.on_gone = lambda: connection.reschedule(loop.time())
-            client.listen()
-            try:
-                yield
-            finally:
-                client.on_gone = None
-    except TimeoutError:
-        if connection.expired():
+
+    __slots__ = ("_client", "_connection")
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> None:
+        self._connection = asyncio.timeout(0 if self._client.gone else None)
+        await self._connection.__aenter__()
+        self._client.on_gone = self._end
+        self._client.listen()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._client.on_gone = None
+        try:
+            await self._connection.__aexit__(kind, error, traceback)
+        except TimeoutError:
             raise ClientGoneError from None
-        raise
+
+    def _end(self) -> None:
+        self._connection.reschedule(asyncio.get_running_loop().time())

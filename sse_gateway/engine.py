@@ -7,9 +7,8 @@ come; so engines that stop, start and fill up are not noticed while another is t
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
 
@@ -20,7 +19,7 @@ from sse_gateway.places import Places
 from sse_gateway.status import gateway_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
     from types import TracebackType
 
     from studyai.v1.chat_pb2 import (
@@ -84,8 +83,7 @@ class EngineClient:
 
     def __init__(self, targets: Sequence[EngineTarget], access: EngineAccess | None = None) -> None:
         self._places = Places(targets, access or EngineAccess())
-        self._calls: set[grpc.aio.Call] = set()
-        self._drained = False
+        self._calls = _Calls()
 
     async def __aenter__(self) -> Self:
         await self._places.__aenter__()
@@ -143,8 +141,8 @@ class EngineClient:
 
     def drain(self) -> None:
         """Ends every running call with DRAINING, and every later one."""
-        self._drained = True
-        for call in self._calls:
+        self._calls.drained = True
+        for call in self._calls.running:
             call.cancel()
 
     async def serving(self, within: float) -> bool:
@@ -158,7 +156,7 @@ class EngineClient:
         for place, last in self._attempts():
             begun = False
             try:
-                with self._told_apart(begin(place)) as call:
+                with _Running(begin(place), self._calls) as call:
                     while (message := await call.read()) is not grpc.aio.EOF:
                         if not begun:
                             begun = True
@@ -174,7 +172,7 @@ class EngineClient:
         for place, last in self._attempts():
             begun = False
             try:
-                with self._told_apart(begin(place)) as call:
+                with _Running(begin(place), self._calls) as call:
                     if begun := _ACCEPTED in dict(await call.initial_metadata()):
                         accepted()
                     return await call
@@ -194,39 +192,62 @@ class EngineClient:
         """Whether another engine may be asked after this failure of one."""
         if error.code is ErrorCode.OVERLOADED:
             self._places.note_full(place)
-        return error.code in _ELSEWHERE and not self._drained
+        return error.code in _ELSEWHERE and not self._calls.drained
 
-    @contextmanager
-    def _told_apart(self, call: Call) -> Iterator[Call]:
-        """Cancels a call at the end, and tells its failures apart: the engine's, our draining, our client's leaving."""
-        self._calls.add(call)
-        try:
-            if self._drained:
-                raise GatewayError(ErrorCode.DRAINING)
-            yield call
+
+@dataclass(slots=True)
+class _Calls:
+    """A client's."""
+
+    running: set[grpc.aio.Call] = field(default_factory=set)
+    drained: bool = False
+
+
+class _Running(Generic[Call]):
+    """A call while it runs: cancelled at its end, and its failures told apart.
+
+    They are the engine's, our draining, or our client's leaving, which is not a `GatewayError` but what it was.
+    """
+
+    __slots__ = ("_call", "_calls")
+
+    def __init__(self, call: Call, calls: _Calls) -> None:
+        self._call = call
+        self._calls = calls
+
+    def __enter__(self) -> Call:
+        if self._calls.drained:
+            self._call.cancel()
+            raise GatewayError(ErrorCode.DRAINING)
+        self._calls.running.add(self._call)
+        return self._call
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._calls.running.discard(self._call)
+        self._call.cancel()
+        if error is None:
             metrics.ENGINE_CALLS.labels("OK").inc()
-        except grpc.aio.AioRpcError as error:
-            failure = gateway_error(error)
+        elif failure := self._failure(error):
             metrics.ENGINE_CALLS.labels(failure.code).inc()
             raise failure from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task and task.cancelling():
-                raise
-            code = self._why_cancelled(call)
-            metrics.ENGINE_CALLS.labels(code).inc()
-            raise GatewayError(code) from None
-        finally:
-            self._calls.discard(call)
-            call.cancel()
 
-    def _why_cancelled(self, call: grpc.aio.Call) -> ErrorCode:
-        """Returns what it means that a call was cancelled, and not the task that waits for it."""
-        if self._drained:
-            return ErrorCode.DRAINING
+    def _failure(self, error: BaseException) -> GatewayError | None:
+        """Returns what an exception means; None, if it is not the call's."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            return gateway_error(error)
+        if not isinstance(error, asyncio.CancelledError) or _cancelling():
+            return None
+        if self._calls.drained:
+            return GatewayError(ErrorCode.DRAINING)
         # gRPC tells a deadline in this way too, where it passes before the request is sent.
-        late = call.time_remaining() == 0
-        return ErrorCode.DEADLINE_EXCEEDED if late else ErrorCode.ENGINE_UNAVAILABLE
+        late = self._call.time_remaining() == 0
+        return GatewayError(ErrorCode.DEADLINE_EXCEEDED if late else ErrorCode.ENGINE_UNAVAILABLE)
+
+
+def _cancelling() -> bool:
+    """Whether it is the running task that is being cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _Held:
@@ -234,6 +255,8 @@ class _Held:
 
     gRPC keeps what a call is given to the call's end. It is given a list, which is empty by then.
     """
+
+    __slots__ = ("_metadata", "_options", "request")
 
     def __init__(self, request: ChatImageRequest | CompleteChatImageRequest, options: CallOptions) -> None:
         self.request: Any = [request]

@@ -46,6 +46,20 @@ class EventOrderError(Exception):
 class AnswerEvents:
     """What has become of one answer so far, and how much of that its client has seen."""
 
+    __slots__ = (
+        "_accumulate",
+        "_after",
+        "_content",
+        "_failed",
+        "_finished",
+        "_last",
+        "_seen",
+        "_start",
+        "_text_sequence",
+        "ended",
+        "started",
+    )
+
     def __init__(self, *, accumulate: bool, after: int | None = None) -> None:
         """Starts with nothing.
 

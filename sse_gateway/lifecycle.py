@@ -38,12 +38,3 @@ class Lifecycle:
         now = asyncio.get_running_loop().time()
         for deadline in self._arriving:
             deadline.reschedule(now)
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Counts one request."""
-        self.requests += 1
-        try:
-            yield
-        finally:
-            self.requests -= 1

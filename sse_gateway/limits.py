@@ -110,6 +110,8 @@ class Turn:
         headers: The response's.
     """
 
+    __slots__ = ("_headers", "_limits", "_placed", "_taken")
+
     def __init__(self, limits: StudentLimits, headers: dict[str, str]) -> None:
         self._limits = limits
         self._headers = headers

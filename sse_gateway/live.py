@@ -29,6 +29,8 @@ class NothingNewError(Exception):
 class LiveAnswer:
     """One answer on its way from the engine to a client; see `sse_gateway.sse.EventSource`."""
 
+    __slots__ = ("_events", "_messages", "_record")
+
     def __init__(
         self, messages: AsyncGenerator[AnswerMessage, None], record: RequestRecord, events: AnswerEvents
     ) -> None:

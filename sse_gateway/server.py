@@ -94,6 +94,7 @@ def server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
         port=settings.port,
         http=GatewayProtocol.with_patience(Patience(settings.header_timeout_seconds, settings.body_timeout_seconds)),
         ws="none",
+        interface="asgi3",
         # The application logs each request itself, at its end.
         access_log=False,
         log_config=None,

@@ -9,7 +9,7 @@ The client's leaving ends it all.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import Response
 
@@ -57,9 +57,9 @@ class EventStreamResponse(Response):
     """Runs a source and streams its events; 200 only if there is a first one.
 
     In the scope's state is the `client`, whose leaving ends it. What else is there may help: `paused` tells whether the
-    client takes nothing just now; without it the server's `send` holds the source up. To `hand_over` goes the response
-    when its head is written, to be streamed by `stream` when the framework is out of the way: each call in its stack
-    would be kept, and be gone through for each token.
+    client takes nothing just now; without it the server's `send` holds the source up. To `hand_over` goes the stream
+    when its head is written, to be run when the framework is out of the way: each call in its stack would be kept, and
+    be gone through for each token.
 
     Args:
         source: Where the events come from.
@@ -71,15 +71,10 @@ class EventStreamResponse(Response):
         self.status_code = 200
         self.background = None
         self.raw_headers = list(_HEADERS)
-        self._source = source
-        self._heartbeat_seconds = heartbeat_seconds
-        self._encoder: Encoder | None = None
-        if coding := negotiated(accept_encoding):
-            self._encoder = encoder(coding)
+        coding = negotiated(accept_encoding)
+        if coding:
             self.raw_headers.append((b"content-encoding", coding.encode()))
-        self._writing = True
-        """Whether somebody is, or what comes first is still to be written."""
-        self._failure: Exception | None = None
+        self._stream = EventStream(source, heartbeat_seconds, encoder(coding) if coding else None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Waits for the first event, then streams, or hands that over; see the ASGI specification.
@@ -88,36 +83,79 @@ class EventStreamResponse(Response):
             ClientGoneError: The client left.
             Exception: What the source raised before its first event.
         """
-        self._loop = asyncio.get_running_loop()
-        self._client = Client.of(scope)
-        self._woken: asyncio.Future[bool] = self._loop.create_future()
-        self._running = asyncio.create_task(self._source.run(self._grew))
-        self._running.add_done_callback(lambda _: self._wake())
+        stream, state = self._stream, scope["state"]
         try:
-            async with while_connected(self._client):
-                await self._woken
-                if self._running.done():
-                    self._running.result()
+            async with while_connected(Client.of(scope)):
+                await stream.begin(state)
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         except BaseException:  # cancelled, too, nothing is to run on
-            await self.aclose()
+            await stream.aclose()
             raise
-        state = scope["state"]
-        self._paused: Callable[[], bool] = state.get("paused", lambda: False)
-        hand_over: Callable[[EventStreamResponse], None] | None = state.get("hand_over")
+        hand_over: Callable[[EventStream], None] | None = state.get("hand_over")
         if hand_over:
-            hand_over(self)
+            hand_over(stream)
         else:
-            await self.stream(send)
+            await stream.run(send)
 
-    async def stream(self, send: Send) -> None:
+
+class EventStream:
+    """A source whose events are being streamed.
+
+    Args:
+        source: Where they come from.
+        heartbeat_seconds: See `EventStreamResponse`.
+        encoder: Compresses them.
+    """
+
+    __slots__ = (
+        "_client",
+        "_encoder",
+        "_failure",
+        "_heartbeat_seconds",
+        "_loop",
+        "_paused",
+        "_running",
+        "_send",
+        "_silence",
+        "_source",
+        "_woken",
+        "_writing",
+    )
+
+    def __init__(self, source: EventSource, heartbeat_seconds: float, encoder: Encoder | None) -> None:
+        self._source = source
+        self._heartbeat_seconds = heartbeat_seconds
+        self._encoder = encoder
+        self._writing = True
+        """Whether somebody is, or what comes first is still to be written."""
+        self._failure: Exception | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def begin(self, state: dict[str, Any]) -> None:
+        """Runs the source, and waits for its first event.
+
+        Raises:
+            Exception: What the source raised before it.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._client: Client = state["client"]
+        self._paused: Callable[[], bool] = state.get("paused", lambda: False)
+        self._woken: asyncio.Future[bool] = self._loop.create_future()
+        self._running = asyncio.create_task(self._source.run(self._grew))
+        self._running.add_done_callback(self._wake)
+        await self._woken
+        if self._running.done():
+            self._running.result()
+
+    async def run(self, send: Send) -> None:
         """Streams to the end, the head being written.
 
         Raises:
             ClientGoneError: The client left.
         """
+        assert self._running
         self._send = send
-        silence = self._silence = Watch(self._heartbeat_seconds, lambda: self._wake(silent=True))
+        silence = self._silence = Watch(self._heartbeat_seconds, self._wake_in_silence)
         try:
             async with while_connected(self._client):
                 await self._write_to_the_end()
@@ -128,8 +166,9 @@ class EventStreamResponse(Response):
 
     async def aclose(self) -> None:
         """Ends the source, if it has not ended."""
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        if self._running:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
 
     async def _write_to_the_end(self) -> None:
         """Writes what is left to be written: after a pause, in a silence, at the end."""
@@ -167,6 +206,10 @@ class EventStreamResponse(Response):
             frames = b""
         self._writing = False
 
-    def _wake(self, *, silent: bool = False) -> None:
+    def _wake(self, _ended: object = None) -> None:
         if not self._woken.done():
-            self._woken.set_result(silent)
+            self._woken.set_result(False)
+
+    def _wake_in_silence(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(True)

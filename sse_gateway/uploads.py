@@ -23,6 +23,8 @@ class Upload:
         expected: How many bytes it will have, as far as is known.
     """
 
+    __slots__ = ("_memory", "expected", "held")
+
     def __init__(self, memory: UploadMemory, expected: int) -> None:
         self._memory = memory
         self.held = 0

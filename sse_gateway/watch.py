@@ -21,6 +21,8 @@ class Watch:
         ring: Called then, and again each time that it has lasted as long once more.
     """
 
+    __slots__ = ("_loop", "_ring", "_seconds", "_timer", "since")
+
     def __init__(self, seconds: float, ring: Callable[[], object]) -> None:
         self.since: float | None = None
         """Since when it lasts, in the loop's time; None: it does not. Set by whom it is kept for."""
