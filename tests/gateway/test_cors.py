@@ -58,6 +58,7 @@ async def test_page_may_ask_with_every_header_there_is(gateway: RunningGateway, 
         await preflight(client, method=method)
     assert client.status == 200
     assert client.headers["access-control-allow-origin"] == PAGE
+    assert client.headers["x-request-id"]
     assert set(SENT.split(", ")) <= set(client.headers["access-control-allow-headers"].split(", "))
 
 
@@ -110,6 +111,16 @@ async def test_page_can_read_of_a_failure_inside(engine: FakeEngine, monkeypatch
             (await engine.next_call()).close(ANSWER)
             await client.read_head()
     assert client.status == 500
+    assert_readable(client)
+
+
+async def test_page_can_read_that_the_gateway_drains(engine: FakeEngine) -> None:
+    async with running_gateway(engine.url, cors_allow_origins=PAGE) as gateway:
+        gateway.lifecycle.draining = True
+        async with gateway.post(STREAM, origin=PAGE) as client:
+            await client.read_head()
+        gateway.lifecycle.draining = False
+    assert client.status == 503
     assert_readable(client)
 
 
