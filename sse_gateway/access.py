@@ -174,24 +174,24 @@ class Refusals:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; see the ASGI specification."""
-        if scope["type"] == "http" and self._lifecycle.draining and scope["path"].startswith(_WORK):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif self._lifecycle.draining and scope["path"].startswith(_WORK):
             await _refuse(scope, receive, send)
-            return
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record: RequestRecord = scope["state"]["record"]
         try:
             await self._app(scope, receive, send)
         except ClientGoneError:
-            record: RequestRecord = scope["state"]["record"]
             record.outcome = record.outcome or "client_gone"
         except Exception:
             log.exception("unexpected exception")
-            await _apologise(scope, receive, send)
-
-
-async def _apologise(scope: Scope, receive: Receive, send: Send) -> None:
-    record: RequestRecord = scope["state"]["record"]
-    response = error_response(GatewayError(ErrorCode.INTERNAL), record)
-    if record.status is None:
-        await response(scope, receive, send)
+            response = error_response(GatewayError(ErrorCode.INTERNAL), record)
+            if record.status is None:
+                await response(scope, receive, send)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from studyai.v1.chat_pb2 import ChatImageResponse
 
+from sse_gateway.app import create_app
 from sse_gateway.engine import EngineClient
+from sse_gateway.lifecycle import Lifecycle
+from sse_gateway.settings import GatewaySettings
 from tests.gateway.conftest import logged, running_gateway
 from tests.gateway.fake_engine import STARTED
 from tests.gateway.wire import FALLBACK, STREAM, events_in, question
@@ -16,6 +19,7 @@ from tests.gateway.wire import FALLBACK, STREAM, events_in, question
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from starlette.types import Message
     from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest, CompleteChatImageResponse
 
     from sse_gateway.engine import CallOptions
@@ -74,3 +78,21 @@ async def test_exception_after_the_start_is_an_error_event() -> None:
     assert events[1]["code"] == "INTERNAL"
     assert "canary" not in str(events)
     assert_logged_once(lines())
+
+
+async def test_failure_to_start_is_told_as_what_it_is() -> None:
+    class Unstartable(EngineClient):
+        async def __aenter__(self) -> NoReturn:
+            raise OSError("a file cannot be read")
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    told: list[Message] = []
+    app = create_app(GatewaySettings(_env_file=None), Unstartable([]), Lifecycle())
+    with pytest.raises(OSError, match="a file cannot be read"):
+        await app({"type": "lifespan", "state": {}}, receive, send)
+    assert [message["type"] for message in told] == ["lifespan.startup.failed"]
