@@ -40,7 +40,7 @@ class Body:
         self._response = response
 
     async def read(self) -> bytes:
-        """Returns all that has come, as soon as there is any; nothing at the end, and where the connection broke."""
+        """Returns all that has come, as soon as there is any; nothing at the end, or where it broke off."""
         try:
             return await self._response.content.readany()
         except BROKEN_CONNECTION:
@@ -96,7 +96,7 @@ class Transport:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """aiohttp's, with connections that do not go on where they were not held up."""
+    """aiohttp's, with connections of ours."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -104,17 +104,32 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Connection(ResponseHandler):
-    """aiohttp's, which has the parser look for what is left to parse after every chunk that is read.
-
-    There is something only where it was held up. The rest of a chunk's way to a reader costs no more than that look.
-    """
+    """aiohttp's (3.14), with what a relay needs of it besides."""
 
     __slots__ = ()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Goes on, if it was held up."""
+        """Goes on, if it was held up.
+
+        Otherwise the parser would look for what is left to parse after every chunk that is read, which costs as much as
+        the rest of a chunk's way to its reader.
+        """
         if self._reading_paused:
             super().resume_reading(resume_parser)
+
+    def set_exception(self, *reason: Any) -> None:
+        """Fails, and tells the reader of the body too, who else would wait where its framing is broken."""
+        super().set_exception(*reason)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.feed_eof()
+
+    def is_connected(self) -> bool:
+        """Whether it can be used: not if there is a response already, to a request that nobody has made."""
+        return super().is_connected() and not self._buffer
+
+    def close(self) -> None:
+        """Closes it at once: politely, it would wait for the server to take a picture that nobody asks about now."""
+        self.abort()
 
 
 def _told(headers: Mapping[str, object]) -> dict[str, str]:

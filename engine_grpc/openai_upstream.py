@@ -204,8 +204,8 @@ def _refusal(response: aiohttp.ClientResponse) -> EngineError:
 
 def _is_stream(headers: Mapping[str, str]) -> bool:
     """Not a page, nor a whole JSON reply, nor compressed unasked; a missing media type is let through."""
-    plain = headers.get("content-encoding", "identity") == "identity"
-    return plain and not headers.get("content-type", "").startswith(("text/html", "application/json"))
+    plain = headers.get("content-encoding", "").strip().lower() in ("", "identity")
+    return plain and not headers.get("content-type", "").strip().lower().startswith(("text/html", "application/json"))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

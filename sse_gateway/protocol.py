@@ -126,7 +126,6 @@ class GatewayProtocol(HttpToolsProtocol):
         """Reads on; see `asyncio.Protocol`."""
         if self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -162,8 +161,14 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._serving and not self._serving.response_complete:
             raise PipeliningError
         super().on_message_begin()
+        self._unset_keepalive_if_required()
         self._arriving, self._in_body, self._size = True, False, 0
         self._begun = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of a request's head is here. One behind its body is no header (RFC 9110, section 6.5.1)."""
+        if not self._in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A request's head is here."""
@@ -208,12 +213,15 @@ class GatewayProtocol(HttpToolsProtocol):
     def _arrived(self, size: int) -> None:
         """Counts, and keeps the time of a request that is not all here."""
         if not self._arriving:
-            self._stop_timer()
+            if self._serving:  # else it is still waited for: an empty line before a request is none
+                self._stop_timer()
             return
         self._size += size
         self._last = self.loop.time()
         if self._size > MAX_HEAD_BYTES and not self._in_body:
             self._refuse(431, "The request's head is too large.")
+        elif self._in_body and self._size - 2 * self._body_bytes > 2 * MAX_HEAD_BYTES:
+            self._refuse(431, "There is too much around the request's body.")
         elif self._timer is None:
             self._timer = self.loop.call_at(self._deadline(), self._check)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from openai import AsyncOpenAI
 
 from engine_grpc.openai_transport import Body, Transport
@@ -10,13 +13,18 @@ from tests.upstream import Upstream
 from tests.waiting import until
 
 MEBIBYTE = 1024 * 1024
+ONE_CHUNK = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n%b\r\n"
+
+
+def transport_to(base_url: str) -> Transport:
+    return Transport(AsyncOpenAI(api_key="sk-x", base_url=base_url), max_connections=1)
 
 
 async def test_body_that_nobody_reads_for_a_while_is_held_up_and_whole_afterwards() -> None:
     sent = bytes(range(256)) * (32 * MEBIBYTE // 256)
     async with Upstream() as upstream:
         upstream.script(up.stream_headers(), up.raw(sent[: 8 * MEBIBYTE]), up.raw(sent[8 * MEBIBYTE :]))
-        transport = Transport(AsyncOpenAI(api_key="sk-x", base_url=upstream.base_url), max_connections=1)
+        transport = transport_to(upstream.base_url)
         response = await transport.post(b"{}", {})
         await until(lambda: response.content.total_bytes > MEBIBYTE // 2)
         body, received = Body(response), bytearray()
@@ -24,4 +32,35 @@ async def test_body_that_nobody_reads_for_a_while_is_held_up_and_whole_afterward
             assert len(piece) <= MEBIBYTE
             received += piece
         assert received == sent
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\n", b"5\r\nhelloXX", b"-1\r\n", b"HTTP/1.1 502 Bad\r\n\r\n"])
+async def test_body_whose_framing_is_broken_ends_at_once_behind_what_came_before(broken: bytes) -> None:
+    async with Upstream() as upstream:
+        read = asyncio.Event()
+        upstream.script(up.wire(ONE_CHUNK % b"text"), up.gate(read), up.wire(broken), up.silence())
+        transport = transport_to(upstream.base_url)
+        body = Body(await transport.post(b"{}", {}))
+        async with asyncio.timeout(5):
+            assert await body.read() == b"text"
+            read.set()
+            while await body.read():
+                pass
+        body.close()
+        await transport.aclose()
+
+
+async def test_response_that_nobody_asked_for_is_no_answer_to_the_next_request() -> None:
+    async with Upstream() as upstream:
+        unasked, read = ONE_CHUNK % b"lies" + b"0\r\n\r\n", asyncio.Event()
+        upstream.script(up.wire(ONE_CHUNK % b"text"), up.gate(read), up.wire(b"0\r\n\r\n" + unasked), up.silence())
+        upstream.script(up.wire(ONE_CHUNK % b"true" + b"0\r\n\r\n"), up.silence())
+        transport = transport_to(upstream.base_url)
+        for expected in (b"text", b"true"):
+            body = Body(await transport.post(b"{}", {}))
+            assert await body.read() == expected
+            read.set()
+            assert await body.read() == b""
+            body.close()
         await transport.aclose()

@@ -63,6 +63,9 @@ ENDS_WELL = {
     "a byte order mark": Case(
         [OPEN, up.raw(b"\xef\xbb\xbf" + events.content_event("Hi")), up.finish(), up.done()], "Hi"
     ),
+    "its own coding named in capitals": Case(
+        [up.stream_headers(headers={"content-encoding": "Identity"}), up.chunk("Hi"), up.finish(), up.done()], "Hi"
+    ),
     "CRLF line ends": Case(
         [OPEN, up.raw((events.content_event("Hi") + events.finish_event()).replace(b"\n", b"\r\n"))], "Hi"
     ),

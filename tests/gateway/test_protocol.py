@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,37 @@ async def flood(client: Connection, line: bytes) -> None:
         client.writer.write(line)
         await client.writer.drain()
         await asyncio.sleep(0)
+
+
+CHUNKED = b"POST %b HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("trailer", [b"a: b\r\n" * 200, b"b" * 1000], ids=["many", "one"])
+async def test_trailers_without_end_are_cut(engine: FakeEngine, trailer: bytes) -> None:
+    async with running_gateway(engine.url) as gateway, connect(gateway.port) as client:
+        client.writer.write(CHUNKED % STREAM.encode() + b"2\r\n{}\r\n0\r\nx: y")
+        with contextlib.suppress(ConnectionError):
+            await flood(client, trailer)
+        await closed(client)
+
+
+async def test_trailer_is_no_header(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        head = CHUNKED % FALLBACK.encode()
+        client.writer.write(head + b"2\r\n{}\r\n0\r\nx-request-id: from-a-trailer\r\n\r\n")
+        await client.read_head()
+    assert client.headers["x-request-id"] != "from-a-trailer"
+
+
+async def test_empty_line_before_a_request_is_none(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        client.writer.write(b"\r\n")
+        assert await closed(client) == b""
+    async with connect(gateway.port) as client:
+        client.writer.write(b"\r\n")
+        await client.send("GET", "/healthz")
+        await client.read_head()
+    assert client.status == 200
 
 
 async def test_body_in_very_many_tiny_chunks_is_cut(gateway: RunningGateway) -> None:
