@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from engine_grpc.deltas import Deltas
 from engine_grpc.errors import EngineError
 from engine_grpc.model import FinishReason, Usage
 
@@ -60,7 +61,7 @@ class Finished:
 Ending = Finished | EngineError
 
 
-def _nothing() -> None:
+def nothing(_answer: Answer) -> None:
     """What an answer calls where nobody wants to be called."""
 
 
@@ -92,16 +93,17 @@ class Answer:
 
     def __init__(self, started: Started) -> None:
         self.started = started
-        self.deltas: list[str] = []
+        self.deltas = Deltas()
         self.ending: Ending | None = None
         self.readers = 0
         self.most_readers = 0
         """At once, so far."""
-        self.on_readers: Callable[[], object] = _nothing
+        # Called with the answer: closures that know it would make it garbage that only a full collection finds.
+        self.on_readers: Callable[[Answer], object] = nothing
         """Called when the first reader comes, and when the last one leaves before the ending."""
-        self.on_read: Callable[[], object] = _nothing
+        self.on_read: Callable[[Answer], object] = nothing
         """Called when a reader has come to the ending."""
-        self.on_grown: Callable[[], object] = _nothing
+        self.on_grown: Callable[[Answer], object] = nothing
         """Called whenever there is more of the answer, or its ending, or when it is given up."""
         self.given_up = False
         """Whether its writer was cancelled because nobody read: it has no ending, and gets none."""
@@ -119,7 +121,7 @@ class Answer:
     @property
     def text(self) -> str:
         """All of the text so far."""
-        return "".join(self.deltas)
+        return self.deltas.text()
 
     def settle(self, model: str) -> None:
         """Says which model answers, before its first text. The writer's alone."""
@@ -147,7 +149,7 @@ class Answer:
     def give_up(self) -> None:
         """Marks an answer that nobody wants any more."""
         self.given_up = True
-        self.on_grown()
+        self.on_grown(self)
 
     def stop(self) -> None:
         """Ends the answer with the text it has, because somebody asked for that."""
@@ -171,7 +173,7 @@ class Answer:
                 self._wakers.remove(waker)
 
     def _wake(self) -> None:
-        self.on_grown()
+        self.on_grown(self)
         for waker in self._wakers:
             if not waker.done():
                 waker.set_result(None)
@@ -192,13 +194,13 @@ class Reader:
         answer.readers += 1
         answer.most_readers = max(answer.most_readers, answer.readers)
         if answer.readers == 1:
-            answer.on_readers()
+            answer.on_readers(answer)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._answer.readers -= 1
         if self._answer.readers == 0 and self._answer.ending is None:
-            self._answer.on_readers()
+            self._answer.on_readers(self._answer)
 
     def __aiter__(self) -> Reader:
         return self
@@ -210,11 +212,11 @@ class Reader:
             EngineError: How the answer failed, once all of its text has been read.
         """
         await self._answer.grown(self._cursor)
-        unread = self._answer.deltas[self._cursor : self._boundary if self._cursor < self._boundary else None]
-        if unread:
-            self._cursor += len(unread)
-            return Piece(self._cursor, unread[0] if len(unread) == 1 else "".join(unread))
-        self._answer.on_read()
+        deltas, after = self._answer.deltas, self._cursor
+        if len(deltas) > after:
+            self._cursor = min(len(deltas), self._boundary) if after < self._boundary else len(deltas)
+            return Piece(self._cursor, deltas.text(after, self._cursor))
+        self._answer.on_read(self._answer)
         if isinstance(self._answer.ending, EngineError):
             raise self._answer.ending.alone()
         raise StopAsyncIteration

@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import httpx2
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.streams import EmptyStreamReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -34,17 +35,23 @@ _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream", "
 class Body:
     """A response's body, as it comes. Close it after use."""
 
-    __slots__ = ("_response",)
+    __slots__ = ("_content", "_response")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self._content = _Pieces.of(response.content)
 
     async def read(self) -> bytes:
         """Returns all that has come, as soon as there is any; nothing at the end, or where it broke off."""
         try:
-            return await self._response.content.readany()
+            return await self._content.readany()
         except BROKEN_CONNECTION:
             return b""
+
+    def forget_head(self) -> None:
+        """Lets go of the headers, of both ways: some kilobytes, and the body may take minutes."""
+        response: Any = self._response
+        response._headers = response._raw_headers = response._request_info = None
 
     def close(self) -> None:
         """Lets go of the connection: it is used again if all was read, and closed otherwise."""
@@ -95,6 +102,39 @@ class Transport:
         )
 
 
+class _Pieces(aiohttp.StreamReader):
+    """aiohttp's reader of a body, without its books on where every HTTP chunk ended."""
+
+    __slots__ = ()
+    _buffer: Any  # of aiohttp a deque, which is most of a kilobyte when it is empty
+
+    @classmethod
+    def of(cls, reader: aiohttp.StreamReader) -> aiohttp.StreamReader:
+        """Makes a reader one of these: aiohttp's parser makes none but its own."""
+        if isinstance(reader, aiohttp.StreamReader) and not isinstance(reader, EmptyStreamReader):
+            reader.__class__ = cls
+            pieces: Any = list(reader._buffer)
+            reader._buffer, reader._http_chunk_splits = pieces, None
+        return reader
+
+    def begin_http_chunk_receiving(self) -> None:
+        """Keeps no book."""
+
+    def end_http_chunk_receiving(self) -> None:
+        """Keeps no book."""
+
+    async def readany(self) -> bytes:
+        """Returns all that has come; see `aiohttp.StreamReader.readany`."""
+        if self._exception is not None:
+            raise self._exception
+        while not self._buffer and not self._eof:
+            await self._wait("readany")
+        pieces, self._buffer, self._size = self._buffer, [], 0
+        if self._protocol._reading_paused:  # else the parser would look for what it has left, and it has nothing
+            self._protocol.resume_reading()
+        return b"".join(pieces)
+
+
 class _Connector(aiohttp.TCPConnector):
     """aiohttp's, with connections of ours."""
 
@@ -107,15 +147,6 @@ class _Connection(ResponseHandler):
     """aiohttp's (3.14), with what a relay needs of it besides."""
 
     __slots__ = ()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Goes on, if it was held up.
-
-        Otherwise the parser would look for what is left to parse after every chunk that is read, which costs as much as
-        the rest of a chunk's way to its reader.
-        """
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
 
     def set_exception(self, *reason: Any) -> None:
         """Fails, and tells the reader of the body too, who else would wait where its framing is broken."""

@@ -172,6 +172,7 @@ class Upstream:
             raise EngineError(Reason.UPSTREAM_UNAVAILABLE) from None
         body = Body(response)
         if response.status == HTTPStatus.OK and _is_stream(response.headers):
+            body.forget_head()
             return body
         # Not read but for a little: it may be of any size, and a bomb.
         with closing(body):

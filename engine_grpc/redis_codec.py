@@ -58,7 +58,7 @@ def encode(answer: Answer, head: Head, last_id: str) -> tuple[str, str]:
         # Known only since the head was written.
         entry["model"] = answer.started.model
     if len(answer.deltas) > after:
-        entry["deltas"] = answer.deltas[after:]
+        entry["deltas"] = answer.deltas.after(after)
     if answer.ending:
         entry["end"] = _ending(answer.ending)
     return json.dumps(entry), f"{len(answer.deltas) + (answer.ending is not None)}-1"

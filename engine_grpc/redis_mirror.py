@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import NoScriptError
 
 from engine_grpc import redis_codec as codec
+from engine_grpc.answers import nothing
 from engine_grpc.errors import EngineError
 from engine_grpc.redis_link import UnreachableError
 from engine_grpc.redis_scripts import APPEND, FORGET, log_name
@@ -78,7 +79,7 @@ class Mirror:
     def add(self, mirrored: Mirrored) -> None:
         """Writes an answer from now on."""
         self.mirrored[mirrored.answer.started.answer_id] = mirrored
-        mirrored.answer.on_grown = lambda: self._touch(mirrored)
+        mirrored.answer.on_grown = self._grew
         self._touch(mirrored)
 
     def restore(self) -> None:
@@ -102,6 +103,9 @@ class Mirror:
     async def flushed(self) -> None:
         """Waits until everything is written."""
         await self._none.wait()
+
+    def _grew(self, answer: Answer) -> None:
+        self._touch(self.mirrored[answer.started.answer_id])
 
     def _touch(self, mirrored: Mirrored) -> None:
         self._grown[mirrored] = None
@@ -170,7 +174,7 @@ class Mirror:
         self._touch(mirrored)
 
     def _finished(self, mirrored: Mirrored) -> None:
-        mirrored.answer.on_grown = lambda: None
+        mirrored.answer.on_grown = nothing
         self._grown.pop(mirrored, None)
         self.mirrored.pop(mirrored.answer.started.answer_id, None)
 

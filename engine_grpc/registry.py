@@ -21,21 +21,24 @@ if TYPE_CHECKING:
     from engine_grpc.answers import Started
     from engine_grpc.shared import RemoteAnswer
 
-MAX_KEPT_CHARACTERS = 64 * 1024 * 1024
-"""How much text of ended answers is kept at most: with Python's strings, 64 to 256 MiB."""
+_ENTRY_BYTES = 2500
+"""What one takes beside its text and its question, about."""
 
 _DRAIN_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How long answers are kept, in seconds, and how many are written at once."""
+    """How long answers are kept, in seconds, and how many."""
 
     resume_window: float = 30
     """How long an answer with a key goes on without a reader."""
     answer_ttl: float = 300
     """How long an ended answer can be replayed."""
     max_live: int = 1000
+    """How many are written at once."""
+    max_ended_bytes: int = 128 * 1024 * 1024
+    """How much memory the ended ones take at most, about."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,11 @@ class _Entry:
     giving_up: asyncio.TimerHandle | None = None
     ended_at: float = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about, once it has ended."""
+        return _ENTRY_BYTES + self.answer.deltas.size + len(self.answer.started.question.encode())
+
 
 class Answers:
     """The answers that are being written, and those that have ended and are kept."""
@@ -58,7 +66,7 @@ class Answers:
         self._by_key: dict[tuple[str, str], _Entry] = {}
         self._writers: set[asyncio.Future[None]] = set()
         self._ended: OrderedDict[str, _Entry] = OrderedDict()
-        self._kept_characters = 0
+        self._ended_bytes = 0
         self._arriving = 0
 
     @contextmanager
@@ -100,7 +108,7 @@ class Answers:
             raise EngineError(Reason.OVERLOADED)
         answer = Answer(started)
         entry = _Entry(answer, fingerprint, asyncio.ensure_future(write(answer)))
-        answer.on_readers = lambda: self._readers_changed(entry)
+        answer.on_readers = self._readers_changed
         self._writers.add(entry.writer)
         self._by_id[started.answer_id] = entry
         if started.key:
@@ -118,7 +126,7 @@ class Answers:
             return known.answer
         answer = Answer(remote.started)
         entry = _Entry(answer, b"", asyncio.ensure_future(copy(answer)), remote)
-        answer.on_readers = lambda: self._readers_changed(entry)
+        answer.on_readers = self._readers_changed
         self._by_id[remote.started.answer_id] = entry
         entry.writer.add_done_callback(lambda _: self._forget(entry))
         return answer
@@ -179,18 +187,21 @@ class Answers:
                 entry.writer.cancel()
         await asyncio.gather(*writers, *self._writers, return_exceptions=True)
 
-    def _readers_changed(self, entry: _Entry) -> None:
+    def _readers_changed(self, answer: Answer) -> None:
         """Starts giving up an answer that its last reader has left, or ends that because somebody came."""
+        entry = self._by_id.get(answer.started.answer_id)
+        if entry is None:
+            return
         if entry.giving_up:
             entry.giving_up.cancel()
             entry.giving_up = None
-        if entry.answer.readers:
+        if answer.readers:
             return
         loop = asyncio.get_running_loop()
         if entry.remote:
             # Its window is kept where it is written. Not at once: the next reader may come in this turn of the loop.
             entry.giving_up = loop.call_later(0, self._give_up, entry)
-        elif entry.answer.started.key:
+        elif answer.started.key:
             entry.giving_up = loop.call_later(self._keeping.resume_window, self._give_up, entry)
         else:
             self._give_up(entry)
@@ -216,7 +227,7 @@ class Answers:
             self._by_key.pop((started.student_id, started.key), None)
         entry.ended_at = asyncio.get_running_loop().time()
         self._ended[started.answer_id] = entry
-        self._kept_characters += len(entry.answer.text)
+        self._ended_bytes += entry.size
         self._expire()
 
     def _expire(self) -> None:
@@ -224,7 +235,7 @@ class Answers:
         old = asyncio.get_running_loop().time() - self._keeping.answer_ttl
         while self._ended:
             oldest = next(iter(self._ended.values()))
-            if oldest.ended_at > old and self._kept_characters <= MAX_KEPT_CHARACTERS:
+            if oldest.ended_at > old and self._ended_bytes <= self._keeping.max_ended_bytes:
                 return
             self._forget(oldest)
 
@@ -235,4 +246,4 @@ class Answers:
         if self._by_key.get((started.student_id, started.key)) is entry:
             del self._by_key[started.student_id, started.key]
         if self._ended.pop(started.answer_id, None):
-            self._kept_characters -= len(entry.answer.text)
+            self._ended_bytes -= entry.size

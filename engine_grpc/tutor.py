@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from engine_grpc import image, metrics, prompt, usage
-from engine_grpc.answers import Answer, Finished, Started
+from engine_grpc.answers import Answer, Finished, Started, nothing
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
 from engine_grpc.model import Begun, Delta, Done
@@ -159,7 +159,7 @@ class Tutor:
     def _follow(self, remote: RemoteAnswer) -> Answer:
         answer = self._answers.follow(remote, lambda answer: _ended(answer, remote.follow(answer)))
         if self._answers.remote(answer):
-            answer.on_read = lambda: self._remember_turn(answer)
+            answer.on_read = self._remember_turn
         return answer
 
     def _stop(self, answer: Answer) -> None:
@@ -195,7 +195,7 @@ class Tutor:
         metrics.STARTED.inc()
         # Of the count alone: an answer is kept for minutes, and the picture must not be with it.
         answer.estimate = functools.partial(usage.estimate, usage.prompt_tokens(asked))
-        answer.on_read = lambda: self._remember_turn(answer)
+        answer.on_read = self._remember_turn
         self._shared.publish(answer, fingerprint, lambda: self._stop(answer))
         if question.image:
             self._remember(self._sessions.remember_picture(started.student_id, started.session_id, asked.picture))
@@ -203,7 +203,7 @@ class Tutor:
 
     def _remember_turn(self, answer: Answer) -> None:
         """Remembers a question with the answer that its student has read to the end."""
-        answer.on_read = lambda: None
+        answer.on_read = nothing
         if isinstance(answer.ending, Finished) and answer.deltas:
             started = answer.started
             turn = Turn(started.question, answer.text, started.answer_id)

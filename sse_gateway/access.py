@@ -138,6 +138,8 @@ class _Exchange:
 
     def _take_over(self, stream: EventStream) -> None:
         self._stream = stream
+        # Nobody reads them any more, and the connection would keep them for as long as the answer streams.
+        self._scope["headers"] = []
         metrics.FIRST_EVENT.observe(self._record.elapsed_ms / 1000)
 
     def _cut(self) -> None:

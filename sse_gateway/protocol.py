@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import uuid
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ _VANISHED_MILLISECONDS = 25_000
 _MAX_TINY_PIECES = 4096
 _TINY_BYTES = 16
 _OFFER = {b"upgrade", b"connection", b"http2-settings"}
+_NOBODY: deque[Any] = deque()
+"""Uvicorn's requests that wait for another's response: none does here, and an empty queue is most of a kilobyte."""
 _UNSENT_BYTES = 16 * 1024
 """How much may wait to be sent before the writer is held up, in the system and again in this process."""
 _TCP_OPTIONS = (
@@ -95,6 +98,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Takes the connection over; see `asyncio.Protocol`."""
         super().connection_made(transport)
+        self.pipeline = _NOBODY
         self._client = Client(self.flow.resume_reading)
         self.app_state = {
             **self.app_state,
@@ -208,6 +212,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._serving = cycle
+        self.headers = []  # They are the application's now, which lets go of them when it streams.
         super()._start_asgi_task(cycle, app)
 
     def _arrived(self, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 END = Finished(FinishReason.STOP, Usage(1, 2, 3), 0.1)
 
 
-def started() -> Started:
-    return Started(student_id="anna", session_id="session", model="model")
+def started(question: str = "") -> Started:
+    return Started(student_id="anna", session_id="session", model="model", question=question)
 
 
 async def pieces(answer: Answer) -> list[Piece]:
@@ -44,6 +45,19 @@ async def test_late_reader_gets_the_missed_deltas_as_one_piece() -> None:
     answer.end(END)
     (piece,) = await pieces(answer)
     assert (piece.sequence, piece.text) == (3, "abc")
+
+
+@pytest.mark.parametrize("after", range(5))
+async def test_reader_that_comes_back_misses_and_doubles_nothing_of_text_in_any_script(after: int) -> None:
+    answer, texts = Answer(started()), ["é", "√x", "🎓", "a"]
+    for text in texts:
+        answer.append(text)
+    answer.end(END)
+    with answer.reader(after, boundary=3) as reader:
+        read = [(piece.sequence, piece.text) async for piece in reader]
+    known = ["", "é", "é√x", "é√x🎓", "é√x🎓a"]
+    stops = [stop for stop in (3, 4) if stop > after]
+    assert read == [(stop, known[stop].removeprefix(known[max(after, stop - 1 if stop > 3 else 0)])) for stop in stops]
 
 
 async def test_all_readers_read_the_same_text_at_their_own_pace() -> None:
@@ -130,6 +144,25 @@ async def test_answer_over_the_limit_is_refused_until_another_ends() -> None:
     await pieces(first)
     await answers.close()  # waits until the writer is gone
     await pieces(answers.start(started(), write))
+
+
+async def test_ended_answers_take_no_more_memory_than_they_may_and_the_newest_is_kept() -> None:
+    answers = Answers(Keeping(max_ended_bytes=2_000_000))
+
+    async def write(answer: Answer) -> None:
+        for _ in range(answer.started.question.count("q")):
+            answer.append("a")
+        answer.end(END)
+
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for length in [1] * 600 + [1000] * 600:
+        newest = answers.start(started("q" * length), write)
+        await pieces(newest)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert answers.find(newest.started.answer_id, "anna") is newest
+    assert 1_500_000 < grown < 2_500_000
 
 
 async def fail() -> None:

@@ -228,7 +228,7 @@ async def test_answer_comes_out_of_redis_as_it_went_in(
     copy = Answer(found.started)
     for entry in [*entries, *entries]:  # once more changes nothing
         codec.apply(entry.encode(), copy)
-    assert copy.deltas == deltas
+    assert copy.deltas.after(0) == deltas
     if isinstance(answer.ending, EngineError):
         assert isinstance(copy.ending, EngineError)
         assert (copy.ending.reason, copy.ending.message) == (answer.ending.reason, answer.ending.message)
