@@ -41,6 +41,7 @@ class CallBoundary(grpc.aio.ServerInterceptor):
         self._service = service
         self._prefix = f"/{service}/"
         self._calls: set[asyncio.Task[Any]] = set()
+        self._handlers: dict[str, Handler] = {}
 
     @property
     def live(self) -> int:
@@ -62,7 +63,9 @@ class CallBoundary(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or not method.startswith(self._prefix):
             return handler
-        return self._wrapped(handler, method.removeprefix(self._prefix))
+        if method not in self._handlers:
+            self._handlers[method] = self._wrapped(handler, method.removeprefix(self._prefix))
+        return self._handlers[method]
 
     def _wrapped(self, handler: Handler, method: str) -> Handler:
         """Returns the handler as one of a stream of requests, which on the wire is the same as one request.

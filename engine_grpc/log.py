@@ -125,7 +125,7 @@ def _renderers(console: bool) -> list[Processor]:
 def _as_json(value: Any, **_: Any) -> str:
     """Returns strict JSON in ASCII; of what is none, its type is told."""
     try:
-        return json.dumps(value, default=_type_name, allow_nan=False)
+        return _strict.encode(value)
     except (TypeError, ValueError, RecursionError):
         members = value.items() if isinstance(value, dict) else ()
         plain = {str(key): member if isinstance(member, str | bool) else _type_name(member) for key, member in members}
@@ -134,6 +134,9 @@ def _as_json(value: Any, **_: Any) -> str:
 
 def _type_name(value: object) -> str:
     return f"<{type(value).__qualname__}>"
+
+
+_strict = json.JSONEncoder(default=_type_name, allow_nan=False)
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:

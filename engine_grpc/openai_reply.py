@@ -67,9 +67,10 @@ class Reply:
             if text := self._answer.feed(await self._body.read()):
                 return Delta(text)
         if self._ended:
-            await drain(self._body)
+            if not self._body.over:
+                await drain(self._body)
             return None
-        if text := await self._late_text():
+        if not self._answer.complete and (text := await self._late_text()):
             return Delta(text)
         self._ended = True
         return self._done()

@@ -48,6 +48,11 @@ class Body:
         except BROKEN_CONNECTION:
             return b""
 
+    @property
+    def over(self) -> bool:
+        """Whether it has been read to its end."""
+        return self._content.at_eof()
+
     def forget_head(self) -> None:
         """Lets go of the headers, of both ways: some kilobytes, and the body may take minutes."""
         response: Any = self._response

@@ -53,6 +53,13 @@ _TCP_OPTIONS = (
 )
 
 
+def set_options(listener: Any) -> None:
+    """Sets what this system knows of the options on a listening socket: its connections are born with them."""
+    for level, name, value in _TCP_OPTIONS:
+        if hasattr(socket, name):
+            listener.setsockopt(level, getattr(socket, name), value)
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a request may take to arrive, in seconds."""
@@ -107,7 +114,6 @@ class GatewayProtocol(HttpToolsProtocol):
             "paused": self._paused,
         }
         transport.set_write_buffer_limits(_UNSENT_BYTES)
-        _set_options(transport.get_extra_info("socket"))
         self._serving: RequestResponseCycle | None = None
         self._arriving = False
         """Whether a request has begun that is not all here."""
@@ -276,13 +282,6 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-
-def _set_options(connection: Any) -> None:
-    """Sets what this system knows of the options."""
-    for level, name, value in _TCP_OPTIONS:
-        if hasattr(socket, name):
-            connection.setsockopt(level, getattr(socket, name), value)
 
 
 def _refusal(status: int, sentence: str, serving: RequestResponseCycle | None) -> bytes:

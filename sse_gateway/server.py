@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from sse_gateway.protocol import GatewayProtocol, Patience
+from sse_gateway.protocol import GatewayProtocol, Patience, set_options
 
 if TYPE_CHECKING:
     import socket
@@ -52,6 +52,9 @@ class GatewayServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to serve; see `uvicorn.Server`. From then on SIGUSR1 has the state logged."""
         await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                set_options(listener)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._log_state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

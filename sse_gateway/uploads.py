@@ -69,12 +69,8 @@ class UploadMemory:
 
     async def take(self, upload: Upload, size: int) -> None:
         """See `Upload.grow`."""
-        try:
-            async with asyncio.timeout(_WAIT_SECONDS):
-                while not self._has_room(upload, size):
-                    await self._release(upload)
-        except TimeoutError:
-            raise GatewayError(ErrorCode.OVERLOADED) from None
+        if not self._has_room(upload, size):
+            await self._room(upload, size)
         self.held += size
         upload.held += size
 
@@ -95,6 +91,19 @@ class UploadMemory:
             return True
         self._exception = self._exception or upload
         return self._exception is upload
+
+    async def _room(self, upload: Upload, size: int) -> None:
+        """Waits until there is room.
+
+        Raises:
+            GatewayError: OVERLOADED.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while not self._has_room(upload, size):
+                    await self._release(upload)
+        except TimeoutError:
+            raise GatewayError(ErrorCode.OVERLOADED) from None
 
     async def _release(self, upload: Upload) -> None:
         """Waits until another upload lets go."""
