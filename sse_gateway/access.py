@@ -42,6 +42,8 @@ _WORK = "/api/"
 class RequestBoundary:
     """ASGI application around another, whose frames are gone by the time that it streams.
 
+    To be served by `GatewayProtocol`, whose connections it finds in the scope's state.
+
     Args:
         app: What it is around.
         lifecycle: Is told what is being served.
@@ -59,7 +61,7 @@ class RequestBoundary:
             await self._app(scope, receive, send)
             return
         record = RequestRecord(_request_id(Headers(scope=scope)))
-        scope.setdefault("state", {})["record"] = record
+        scope["state"]["record"] = record
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=record.request_id)
         exchange = _Exchange(record, scope, receive, send, self._stall_seconds)
@@ -88,7 +90,7 @@ class _Exchange:
         self._stall_seconds = stall_seconds
         self._loop = asyncio.get_running_loop()
         self._stream: EventStream | None = None
-        self._paused: Callable[[], bool] = scope["state"].get("paused", lambda: True)
+        self._paused: Callable[[], bool] = scope["state"]["paused"]
         scope["state"]["hand_over"] = self._take_over
         self.route: str | None = None
 
@@ -145,8 +147,7 @@ class _Exchange:
     def _cut(self) -> None:
         """Ends the connection. Closing it politely would wait for the client to take what it does not take."""
         self._record.outcome = self._record.outcome or "client_stalled"
-        if abort := self._scope["state"].get("abort"):
-            abort()
+        self._scope["state"]["abort"]()
 
     def _log(self) -> None:
         if self.route not in _PROBES:

@@ -5,10 +5,12 @@ Read here and not by FastAPI, whose way to a parameter costs as much as several 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from sse_gateway.schemas import Key
 
@@ -41,14 +43,23 @@ class RequestHeader(Generic[Value]):
         Raises:
             RequestValidationError: It breaks a rule.
         """
-        text = request.headers.get(self._name)
-        if text is None:
+        values = request.headers.getlist(self._name)
+        if not values:
             return None
+        if len(values) > 1:  # Which of them is meant, only the client can know.
+            raise RequestValidationError([{"type": "once", "loc": ("header", self._name), "msg": "Send it once"}])
         try:
-            return self._kind.validate_python(text)
+            return self._kind.validate_python(values[0])
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
             raise RequestValidationError([{**fault, "loc": ("header", self._name)} for fault in faults]) from None
+
+
+def _digits(text: str) -> str:
+    """Refuses what Python takes for a number besides, such as 1_000."""
+    if not re.fullmatch("[0-9]+", text):
+        raise PydanticCustomError("digits", "Send digits alone")
+    return text
 
 
 IDEMPOTENCY_KEY = RequestHeader[str](
@@ -60,7 +71,7 @@ IDEMPOTENCY_KEY = RequestHeader[str](
 )
 REQUEST_TIMEOUT_MS = RequestHeader[int](
     "X-Request-Timeout-Ms",
-    Annotated[int, Field(ge=1, le=3_600_000)],
+    Annotated[int, BeforeValidator(_digits), Field(ge=1, le=3_600_000)],
     "How many milliseconds the client has for all of it, from the first byte of its request. An answer that takes "
     "longer ends with DEADLINE_EXCEEDED, and the model is stopped.",
 )

@@ -56,10 +56,9 @@ class EventSource(Protocol):
 class EventStreamResponse(Response):
     """Runs a source and streams its events; 200 only if there is a first one.
 
-    In the scope's state is the `client`, whose leaving ends it. What else is there may help: `paused` tells whether the
-    client takes nothing just now; without it the server's `send` holds the source up. To `hand_over` goes the stream
-    when its head is written, to be run when the framework is out of the way: each call in its stack would be kept, and
-    be gone through for each token.
+    In the scope's state are the `client`, whose leaving ends it, and `paused`, which tells whether that takes nothing
+    just now. To `hand_over` goes the stream when its head is written, to be run when the framework is out of the way:
+    each call in its stack would be kept, and be gone through for each token.
 
     Args:
         source: Where the events come from.
@@ -77,7 +76,7 @@ class EventStreamResponse(Response):
         self._stream = EventStream(source, heartbeat_seconds, encoder(coding) if coding else None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Waits for the first event, then streams, or hands that over; see the ASGI specification.
+        """Waits for the first event, sends the head and hands the stream over; see the ASGI specification.
 
         Raises:
             ClientGoneError: The client left.
@@ -91,11 +90,7 @@ class EventStreamResponse(Response):
         except BaseException:  # cancelled, too, nothing is to run on
             await stream.aclose()
             raise
-        hand_over: Callable[[EventStream], None] | None = state.get("hand_over")
-        if hand_over:
-            hand_over(stream)
-        else:
-            await stream.run(send)
+        state["hand_over"](stream)
 
 
 class EventStream:
@@ -139,7 +134,7 @@ class EventStream:
         """
         self._loop = asyncio.get_running_loop()
         self._client: Client = state["client"]
-        self._paused: Callable[[], bool] = state.get("paused", lambda: False)
+        self._paused: Callable[[], bool] = state["paused"]
         self._woken: asyncio.Future[bool] = self._loop.create_future()
         self._running = asyncio.create_task(self._source.run(self._grew))
         self._running.add_done_callback(self._wake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from openai import AsyncOpenAI
@@ -64,3 +65,28 @@ async def test_response_that_nobody_asked_for_is_no_answer_to_the_next_request()
             assert await body.read() == b""
             body.close()
         await transport.aclose()
+
+
+async def test_request_that_is_cancelled_while_it_is_sent_lets_go_of_its_connection_at_once() -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def take_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it can be read
+        begun.set()
+        await over.wait()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(take_nothing, "127.0.0.1", 0) as server:
+        transport = transport_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        posting = asyncio.ensure_future(transport.post(bytes(32 * MEBIBYTE), {}))
+        async with asyncio.timeout(10):
+            await begun.wait()
+        connected = open_files()
+        posting.cancel()
+        await until(lambda: open_files() < connected)
+        over.set()
+        await transport.aclose()
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -236,6 +236,21 @@ async def test_what_the_router_refuses_is_told_in_the_same_shape(
     assert ("allow" in client.headers) is (status == 405)
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("Idempotency-Key", {"Idempotency_Key": "one", "idempotency_key": "two"}),
+        ("X-Request-Timeout-Ms", {"X_Request_Timeout_Ms": "1000", "x_request_timeout_ms": "1000"}),
+    ],
+)
+async def test_header_that_may_come_once_is_refused_by_name_when_it_comes_twice(
+    gateway: RunningGateway, name: str, lines: dict[str, str]
+) -> None:
+    async with gateway.post(STREAM, **lines) as client:
+        await client.read_head()
+        assert (client.status, (await client.read_json())["error"]) == (400, f"header.{name}: Send it once.")
+
+
 @pytest.mark.parametrize("given", ["req-1", "A" * 128, "a_b.c:d-9"])
 async def test_request_id_of_the_client_is_kept(gateway: RunningGateway, given: str) -> None:
     async with gateway.post(STREAM, b"{", x_request_id=given) as client:
