@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
@@ -89,4 +89,4 @@ async def test_request_that_is_cancelled_while_it_is_sent_lets_go_of_its_connect
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
