@@ -41,14 +41,14 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     def __init__(self, tutor: Tutor) -> None:
         self._tutor = tutor
 
-    async def ChatImage(  # type: ignore[override]  # receives, and writes instead of yielding
+    async def ChatImage(  # type: ignore[override]  # is given an arrival, and writes
         self, arrival: Arrival, context: ServicerContext
     ) -> None:
         """Streams the answer: a reader that passes on what it reads."""
         answer = await self._answer(arrival, context)
         await _stream(answer, arrival, context, chat_pb2.ChatImageResponse)
 
-    async def CompleteChatImage(  # type: ignore[override]  # receives
+    async def CompleteChatImage(  # type: ignore[override]  # is given an arrival
         self, arrival: Arrival, context: ServicerContext
     ) -> chat_pb2.CompleteChatImageResponse:
         """Returns the whole answer: a reader that waits for the ending."""
@@ -61,7 +61,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
             started=_started(answer.started), text=text, finished=_finished(finished)
         )
 
-    async def ResumeAnswer(  # type: ignore[override]  # receives, and writes instead of yielding
+    async def ResumeAnswer(  # type: ignore[override]  # is given an arrival, and writes
         self, arrival: Arrival, context: ServicerContext
     ) -> None:
         """Streams the rest of an answer: a reader that starts later."""
@@ -71,7 +71,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         answer = await self._tutor.resume(request.answer_id, student_id, max(after, boundary))
         await _stream(answer, arrival, context, chat_pb2.ResumeAnswerResponse, after, boundary)
 
-    async def StopAnswer(  # type: ignore[override]  # receives
+    async def StopAnswer(  # type: ignore[override]  # is given an arrival
         self, arrival: Arrival, context: ServicerContext
     ) -> chat_pb2.StopAnswerResponse:
         """Stops an answer for all of its readers."""

@@ -65,9 +65,8 @@ def _server(tokens_per_second: float) -> Server:
     Raises:
         ModuleNotFoundError: if the `local` extra is not installed.
     """
-    # Imported here: a missing package shall be told, and a signal meanwhile shall end the process in peace.
-    from local_model.ocr import TextReader  # noqa: PLC0415
-    from local_model.serving import build_server  # noqa: PLC0415
+    from local_model.ocr import TextReader  # noqa: PLC0415 - what is missing is told, and a signal meanwhile heeded
+    from local_model.serving import build_server  # noqa: PLC0415 - as above
 
     return build_server(TextReader().read, tokens_per_second)
 

@@ -73,10 +73,9 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _until_idle(self, seconds: float) -> None:
-        # Asked again and again, as uvicorn does: the handler of the second signal can wake nothing.
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while self._lifecycle.requests and not self.force_exit and loop.time() < end:  # noqa: ASYNC110
+        while self._lifecycle.requests and not self.force_exit and loop.time() < end:  # noqa: ASYNC110 - a signal handler wakes nothing
             await asyncio.sleep(_POLL_SECONDS)
 
     def _log_state(self) -> None:

@@ -53,7 +53,7 @@ class InterruptedConsole(Console):
 
     def print(self, *objects: object, **style: object) -> None:
         threading.Event().wait(0.01)  # several ticks of what moves
-        super().print(*objects, **style)  # type: ignore[arg-type]
+        super().print(*objects, **style)  # type: ignore[arg-type]  # as given
 
 
 def test_block_and_what_moves_below_it_never_mix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_leaving_closes_the_connection_to_the_model_within_250_ms(
     assert asked.closed_at is not None
     assert asked.closed_at - left < 0.25
     for process, sockets in zip((service.engine, service.gateway), before, strict=True):
-        eventually(lambda process=process, sockets=sockets: sockets_of(process.pid) <= sockets)  # type: ignore[misc]
+        eventually(lambda process=process, sockets=sockets: sockets_of(process.pid) <= sockets)  # type: ignore[misc]  # a default
 
 
 def test_leaving_in_the_upload_asks_no_model(service: Service) -> None:

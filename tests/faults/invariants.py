@@ -86,8 +86,8 @@ class Case:
         """Each has as many as expected: waits for them, and is called again to see that no more have come."""
         for request_id, (requests, answers) in self.lines.items():
             logged = functools.partial(self._outcomes, request_id)
-            await eventually(lambda logged=logged, requests=requests: logged()[0] >= requests)  # type: ignore[misc]
-            await eventually(lambda logged=logged, answers=answers: logged()[1] >= (answers or 0))  # type: ignore[misc]
+            await eventually(lambda logged=logged, requests=requests: logged()[0] >= requests)  # type: ignore[misc]  # a default
+            await eventually(lambda logged=logged, answers=answers: logged()[1] >= (answers or 0))  # type: ignore[misc]  # as above
             assert logged()[0] == requests
             assert logged()[1] in ((0, 1) if answers is None else (answers,))
 

@@ -117,13 +117,13 @@ class FakeEngine(chat_pb2_grpc.ChatServiceServicer):
     async def ChatImage(self, request: Any, context: ServicerContext) -> None:  # type: ignore[override]  # noqa: N802
         await self._take(request, context)
 
-    async def CompleteChatImage(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+    async def CompleteChatImage(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802 - chat.proto's
         return await self._take(request, context)
 
     async def ResumeAnswer(self, request: Any, context: ServicerContext) -> None:  # type: ignore[override]  # noqa: N802
         await self._take(request, context)
 
-    async def StopAnswer(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802
+    async def StopAnswer(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802 - chat.proto's
         return await self._take(request, context)
 
     async def _take(self, request: Any, context: ServicerContext) -> Any:

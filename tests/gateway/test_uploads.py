@@ -133,5 +133,5 @@ async def test_uploads_larger_than_the_memory_are_all_answered() -> None:
 
 
 def memory_of(gateway: object) -> int:
-    held: int = gateway.server.config.loaded_app.state.parts.uploads.held  # type: ignore[attr-defined]
+    held: int = gateway.server.config.loaded_app.state.parts.uploads.held  # type: ignore[attr-defined]  # uvicorn's
     return held
