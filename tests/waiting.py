@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def eventually(condition: Callable[[], Any], within: float = 10, told: Callable[
 
 
 async def until(condition: Callable[[], Any], within: float = 5) -> None:
-    """The same for asyncio."""
+    """The same for asyncio. What is to be waited for to know it is."""
     async with asyncio.timeout(within):
-        while not condition():
+        while not (await known if isawaitable(known := condition()) else known):
             await asyncio.sleep(_PAUSE_SECONDS)

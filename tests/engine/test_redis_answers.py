@@ -33,6 +33,7 @@ from tests.engine.shared import (
     stop,
 )
 from tests.redis_server import running_redis
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -242,9 +243,7 @@ async def test_draining_engine_finishes_an_answer_that_is_read_elsewhere(two: Tw
     first = await ask(two[0]).has(WORDS[0])
     second = await ask(two[1]).has(WORDS[0])
     answer = two[0].answers.find(first.answer_id, STUDENT)
-    async with asyncio.timeout(5):
-        while answer.readers < 2:  # what the other engine says of its reader takes its way
-            await asyncio.sleep(0.01)
+    await until(lambda: answer.readers == 2)  # what the other engine says of its reader takes its way
     first.call.cancel()
     draining = asyncio.ensure_future(two[0].stop(5))
     with pytest.raises(TimeoutError):
@@ -398,10 +397,3 @@ async def test_log_holds_each_delta_once_under_its_own_number(two: Two, upstream
     await until(ended)
     deltas = [delta for _, fields in entries for delta in json.loads(fields[b"e"]).get("deltas", ())]
     assert deltas == WORDS
-
-
-async def until(condition: Any) -> None:
-    """Asks until it is so; Redis tells no event for it."""
-    async with asyncio.timeout(5):
-        while not await condition():
-            await asyncio.sleep(0.02)

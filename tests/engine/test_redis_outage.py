@@ -18,12 +18,13 @@ from engine_grpc import redis_codec as codec
 from engine_grpc import redis_follow
 from engine_grpc.answers import Answer, Started
 from engine_grpc.redis_control import Control
-from engine_grpc.redis_follow import Follower
+from engine_grpc.redis_follow import LEASE_MS, Follower
 from engine_grpc.redis_link import COMMAND_SECONDS, RedisLink
 from tests import upstream as up
 from tests.engine.shared import WORDS, Live, ask, engines, gates, refused, resume, stepped, stop
 from tests.processes import running_engine_process
 from tests.redis_server import running_redis
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -56,8 +57,7 @@ async def test_live_stream_does_not_notice_that_redis_is_stopped(upstream: Upstr
         reader = await started(two[0], opening)
         server.pause()
         await goes_on(reader, opening[1:3])
-        # Until it has been noticed.
-        await asyncio.sleep(1.5)
+        await noticed(two)
         server.go_on()
         copy = await recovered(two[1], reader, "".join(WORDS[:3]))
         opening[3].set()
@@ -128,11 +128,10 @@ async def test_live_stream_survives_a_redis_that_comes_back_empty(upstream: Upst
         copy = await ask(two[1]).has(WORDS[0])
         thinking = await ask(two[0], "thinking").has("Hm")
         (await resume(two[1], thinking.answer_id).has("Hm")).call.cancel()
-        while two[1].answers.knows(thinking.answer_id):
-            await asyncio.sleep(0.01)
+        await until(lambda: not two[1].answers.knows(thinking.answer_id))
         server.kill()
         await goes_on(reader, opening[1:3])
-        await asyncio.sleep(0.5)
+        await noticed(two)
         server.start()
         await copy.has("".join(WORDS[:3]))
         late = await recovered(two[1], reader, "".join(WORDS[:3]))
@@ -159,7 +158,8 @@ async def test_live_stream_does_not_notice_that_redis_is_full(
         assert (await ask(two[1], key="other").end()).text == TEXT
         await goes_on(reader, opening[1:3])
         # Longer than a lease lasts: a full Redis is not a dead engine.
-        await asyncio.sleep(5)
+        renewed = await renewals(store)
+        await until(lambda: more_renewals(store, renewed + len(two) * (LEASE_MS // 1000 + 1)), within=15)
         await store.config_set("maxmemory", "0")
         began = time.monotonic()
         await copy.has("".join(WORDS[:3]))
@@ -211,7 +211,7 @@ async def test_copies_outlive_a_pause_in_which_every_lease_runs_out(upstream: Up
         reader = await started(two[0], opening)
         copy = await ask(two[1]).has(WORDS[0])
         server.pause()
-        await asyncio.sleep(5)
+        await asyncio.sleep(LEASE_MS / 1000 + 1)  # a clock of its own runs on in what can tell nothing now
         server.go_on()
         for gate in opening:
             gate.set()
@@ -318,6 +318,21 @@ async def test_following_ends_at_whatever_moment_it_is_cancelled(server: RedisSe
 async def started(engine: RunningEngine, opening: list[Signal]) -> Live:
     opening[0].set()
     return await ask(engine).has(WORDS[0])
+
+
+async def noticed(engines: list[RunningEngine]) -> None:
+    """Each has found out that Redis is away."""
+    for engine in engines:
+        assert await refused(stop(engine, "of another engine")) == "ENGINE_UNAVAILABLE"
+
+
+async def renewals(store: Redis) -> int:
+    """How often a lease has been renewed, each once a second."""
+    return int((await store.info("commandstats"))["cmdstat_pexpire"]["calls"])
+
+
+async def more_renewals(store: Redis, count: int) -> bool:
+    return await renewals(store) >= count
 
 
 async def goes_on(reader: Live, opening: list[Signal]) -> None:
