@@ -201,13 +201,8 @@ class Load:
         requests, began = self._asking.requests(), loop.time()
         for number in range(self._count):
             await asyncio.sleep(max(0, began + number * self._spread / self._count - loop.time()))
-            port = self._asking.ports[number % len(self._asking.ports)]
-            client = Client(next(requests))
-            self._clients.append(client)
-            try:
-                await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]  # mypy does not see a default
-            except OSError as error:
-                client.connection_lost(error)
+            self._clients.append(Client(next(requests)))
+            await _connect(self._clients[-1], self._asking.ports[number % len(self._asking.ports)])
         await asyncio.wait([client.first for client in self._clients], timeout=self._deadline)
 
     async def finish(self) -> list[Stream]:
@@ -223,6 +218,13 @@ class Load:
         """Leaves all streams."""
         for client in self._clients:
             client.cut()
+
+
+async def _connect(client: Client, port: int) -> None:
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: client, "127.0.0.1", port)
+    except OSError as error:
+        client.connection_lost(error)
 
 
 async def run(asking: Asking, streams: int, spread: float = 0, deadline: float = 60) -> list[Stream]:

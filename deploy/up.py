@@ -159,7 +159,7 @@ def first_run_settings(known: Mapping[str, str | None]) -> dict[str, str]:
 def _start(command: list[str], environment: Mapping[str, str], folder: str | None) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C comes here alone, and the processes are ended in order.
     where = folder if command[0] == "redis-server" else None
-    return subprocess.Popen(command, env=environment, cwd=where, start_new_session=True)  # noqa: S603 - our own
+    return subprocess.Popen(command, env=environment, cwd=where, start_new_session=True)  # noqa: S603 - our commands
 
 
 def _watch(cluster: Cluster, processes: list[subprocess.Popen[bytes]], stop: threading.Event) -> int:

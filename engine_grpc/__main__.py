@@ -47,8 +47,7 @@ def main() -> None:
     try:
         uvloop.run(run(settings))
     except (LocalModelError, OSError) as error:
-        log.error("cannot start", why=str(error))  # noqa: TRY400 - says what is wrong; a traceback would bury it
-        sys.exit(1)
+        sys.exit(_cannot_start(error))
     except KeyboardInterrupt:  # Ctrl-C before it listens; after that the signal is the server's
         sys.exit(130)
     finally:
@@ -58,6 +57,12 @@ def main() -> None:
 def _wrong_settings(error: ValidationError) -> int:
     sys.stderr.writelines(f"engine-grpc: {fault}\n" for fault in faults(error))
     return 2
+
+
+def _cannot_start(error: Exception) -> int:
+    # Without its traceback, which would bury what is wrong.
+    log.error("cannot start", why=str(error))
+    return 1
 
 
 async def run(settings: EngineSettings) -> None:

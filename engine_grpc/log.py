@@ -84,7 +84,7 @@ class _Guarded:
         try:
             for processor in self._processors:
                 line = processor(logger, method, line)
-        except Exception:  # noqa: BLE001 - its text may quote the record
+        except Exception:  # noqa: BLE001 - to log is never to fail, and its text may quote the record
             return _not_logged(logger.name)
         return str(line)
 

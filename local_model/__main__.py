@@ -65,8 +65,9 @@ def _server(tokens_per_second: float) -> Server:
     Raises:
         ModuleNotFoundError: if the `local` extra is not installed.
     """
-    from local_model.ocr import TextReader  # noqa: PLC0415 - what is missing is told, and a signal meanwhile heeded
-    from local_model.serving import build_server  # noqa: PLC0415 - as above
+    # A missing package shall be told, and a signal meanwhile shall end the process in peace.
+    from local_model.ocr import TextReader  # noqa: PLC0415 - may be missing, and takes a moment
+    from local_model.serving import build_server  # noqa: PLC0415 - may be missing, and takes a moment
 
     return build_server(TextReader().read, tokens_per_second)
 

@@ -28,7 +28,7 @@ REGISTRY = CollectorRegistry()
 for collector in (ProcessCollector, PlatformCollector, GCCollector):
     collector(registry=REGISTRY)
 # When a counter was made is a series more for each, of use to nobody here.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's types end here
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library declares no type for it
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _LAG_PERIOD_SECONDS = 0.5

@@ -75,7 +75,7 @@ class GatewayServer(uvicorn.Server):
     async def _until_idle(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while self._lifecycle.requests and not self.force_exit and loop.time() < end:  # noqa: ASYNC110 - a signal handler wakes nothing
+        while self._lifecycle.requests and not self.force_exit and loop.time() < end:  # noqa: ASYNC110 - a signal wakes nothing
             await asyncio.sleep(_POLL_SECONDS)
 
     def _log_state(self) -> None:

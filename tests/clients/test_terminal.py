@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyte
 import pytest
@@ -51,9 +51,9 @@ def shell(line: str, **settings: str) -> tuple[int, str, str]:
 class InterruptedConsole(Console):
     """A terminal that is written to slowly: whoever moves something may come between what is told to it."""
 
-    def print(self, *objects: object, **style: object) -> None:
+    def print(self, *objects: object, **style: Any) -> None:
         threading.Event().wait(0.01)  # several ticks of what moves
-        super().print(*objects, **style)  # type: ignore[arg-type]  # as given
+        super().print(*objects, **style)
 
 
 def test_block_and_what_moves_below_it_never_mix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,10 @@ def sockets_of(pid: int) -> int:
     return sum(1 for entry in folder.iterdir() if _target(entry).startswith("socket:"))
 
 
+def until_at_most(sockets: int, pid: int) -> None:
+    eventually(lambda: sockets_of(pid) <= sockets)
+
+
 def _target(entry: Path) -> str:
     try:
         return str(entry.readlink())
@@ -79,7 +83,7 @@ def test_leaving_closes_the_connection_to_the_model_within_250_ms(
     assert asked.closed_at is not None
     assert asked.closed_at - left < 0.25
     for process, sockets in zip((service.engine, service.gateway), before, strict=True):
-        eventually(lambda process=process, sockets=sockets: sockets_of(process.pid) <= sockets)  # type: ignore[misc]  # a default
+        until_at_most(sockets, process.pid)
 
 
 def test_leaving_in_the_upload_asks_no_model(service: Service) -> None:

@@ -77,5 +77,5 @@ async def begun(channel: grpc.aio.Channel, upstream: Upstream) -> Any:
 
 def megabytes(process: Process) -> float:
     """The memory that a process has of its own now."""
-    told = subprocess.run(["ps", "-o", "rss=", "-p", str(process.pid)], capture_output=True, check=True, text=True)  # noqa: S607 - the system's
+    told = subprocess.run(["ps", "-o", "rss=", "-p", str(process.pid)], capture_output=True, check=True, text=True)  # noqa: S607 - wherever ps is
     return int(told.stdout) / 1024

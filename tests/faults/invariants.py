@@ -85,11 +85,14 @@ class Case:
     async def _check_outcomes(self) -> None:
         """Each has as many as expected: waits for them, and is called again to see that no more have come."""
         for request_id, (requests, answers) in self.lines.items():
-            logged = functools.partial(self._outcomes, request_id)
-            await eventually(lambda logged=logged, requests=requests: logged()[0] >= requests)  # type: ignore[misc]  # a default
-            await eventually(lambda logged=logged, answers=answers: logged()[1] >= (answers or 0))  # type: ignore[misc]  # as above
-            assert logged()[0] == requests
-            assert logged()[1] in ((0, 1) if answers is None else (answers,))
+            await self._check_logged(request_id, requests, answers)
+
+    async def _check_logged(self, request_id: str, requests: int, answers: int | None) -> None:
+        logged = functools.partial(self._outcomes, request_id)
+        await eventually(lambda: logged()[0] >= requests)
+        await eventually(lambda: logged()[1] >= (answers or 0))
+        assert logged()[0] == requests
+        assert logged()[1] in ((0, 1) if answers is None else (answers,))
 
     def _outcomes(self, request_id: str) -> tuple[int, int]:
         requests = records(self.service.gateway, "request ended", request_id)

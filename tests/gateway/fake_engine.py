@@ -114,16 +114,16 @@ class FakeEngine(chat_pb2_grpc.ChatServiceServicer):
         """Whether every call that came was asked for by the test."""
         return self._calls.empty()
 
-    async def ChatImage(self, request: Any, context: ServicerContext) -> None:  # type: ignore[override]  # noqa: N802
+    async def ChatImage(self, request: Any, context: ServicerContext) -> None:  # type: ignore[override]  # yields nothing
         await self._take(request, context)
 
-    async def CompleteChatImage(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802 - chat.proto's
+    async def CompleteChatImage(self, request: Any, context: ServicerContext) -> Any:
         return await self._take(request, context)
 
-    async def ResumeAnswer(self, request: Any, context: ServicerContext) -> None:  # type: ignore[override]  # noqa: N802
+    async def ResumeAnswer(self, request: Any, context: ServicerContext) -> None:  # type: ignore[override]  # yields nothing
         await self._take(request, context)
 
-    async def StopAnswer(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802 - chat.proto's
+    async def StopAnswer(self, request: Any, context: ServicerContext) -> Any:
         return await self._take(request, context)
 
     async def _take(self, request: Any, context: ServicerContext) -> Any:

@@ -18,6 +18,8 @@ from tests.gateway.wire import STREAM, encoded, question
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.gateway.conftest import RunningGateway
+
 
 @contextmanager
 def begun(memory: UploadMemory, expected: int) -> Iterator[Upload]:
@@ -132,6 +134,6 @@ async def test_uploads_larger_than_the_memory_are_all_answered() -> None:
         assert memory_of(gateway) == 0
 
 
-def memory_of(gateway: object) -> int:
-    held: int = gateway.server.config.loaded_app.state.parts.uploads.held  # type: ignore[attr-defined]  # uvicorn's
+def memory_of(gateway: RunningGateway) -> int:
+    held: int = gateway.server.config.loaded_app.state.parts.uploads.held
     return held

@@ -48,7 +48,7 @@ def test_pixels_are_turned_as_exif_says() -> None:
     stored = encoded(shown.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
     pixels = look(stored).pixels
     assert pixels.size == (400, 600)
-    assert [colour_name(*pixels.getpixel((200, y))) for y in (50, 550)] == ["red", "blue"]  # type: ignore[misc]  # pixels are triples
+    assert [colour_name(*pixels.getpixel((200, y))) for y in (50, 550)] == ["red", "blue"]  # type: ignore[misc]  # RGB
 
 
 @pytest.mark.parametrize(

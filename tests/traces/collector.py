@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     Value = str | int | list[str]
@@ -41,8 +42,9 @@ def attributes(span: Span) -> dict[str, Value]:
     return {attribute.key: _value(attribute.value) for attribute in span.attributes}
 
 
-def _value(value: object) -> Value:
-    kind = value.WhichOneof("value")  # type: ignore[attr-defined]  # opentelemetry.proto.common.v1.AnyValue
+def _value(value: AnyValue) -> Value:
+    kind = value.WhichOneof("value")
+    assert kind
     found = getattr(value, kind)
     return [item.string_value for item in found.values] if kind == "array_value" else found
 

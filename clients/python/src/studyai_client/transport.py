@@ -69,7 +69,7 @@ def async_transport_to(address: Address, token: str | None, tls: Tls) -> AsyncTr
 
 def _grpc_calls() -> ModuleType:
     try:
-        from studyai_client import grpc_calls  # noqa: PLC0415 - an extra, and it takes a while
+        from studyai_client import grpc_calls  # noqa: PLC0415 - gRPC is an extra, and takes a while to load
     except ModuleNotFoundError as error:
         raise ImportError("grpc:// needs an extra: pip install 'studyai-client[grpc]'") from error
     return grpc_calls

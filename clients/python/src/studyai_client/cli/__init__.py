@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import sys
 from pathlib import Path
@@ -34,7 +35,8 @@ def _open_streams() -> None:
         sys.exit("studyai: standard output is closed")
     codecs.register_error("plain", _plain)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="plain")  # type: ignore[union-attr]  # a shell's are TextIOWrappers
+        if isinstance(stream, io.TextIOWrapper):  # as a shell's are
+            stream.reconfigure(errors="plain")
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -106,7 +106,7 @@ def examine(
     ca_file: say.CaFile = None,
 ) -> None:
     """See the help."""
-    from studyai_client.cli import doctor  # noqa: PLC0415 - loads longer than an answer's first words take
+    from studyai_client.cli import doctor  # noqa: PLC0415 - takes longer to load than an answer's first words
 
     _connection(url, None, grpc=False, ca_file=ca_file)
     _exit(lambda: doctor.run(url, engine, ca_file))
