@@ -49,9 +49,9 @@ def configure_tracing(endpoint: str | None) -> Callable[[], None]:
     for name, value in dotenv_values(".env").items():
         if name.startswith("OTEL_") and value and not os.environ.get(name):
             os.environ[name] = value
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - only with an endpoint
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - only with an endpoint
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - only with an endpoint
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - reads them
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - reads them
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - reads them
 
     os.environ.setdefault("OTEL_SERVICE_NAME", SERVICE_NAME)
     provider = TracerProvider()
