@@ -14,7 +14,7 @@ from bench.subjects import Bench
 from bench.workloads import Workloads
 
 _ALL = ("W1", "W1b", "W2", "W3", "W4", "W5", "W6", "variants")
-_PEERS = ("nginx", "two-hop", "litellm")
+_PEERS = ("nginx", "bare", "two-hop", "litellm")
 _FILES = 20_000
 
 
@@ -56,7 +56,7 @@ async def _run(workloads: Workloads, chosen: list[str], rounds: int) -> None:
         await workloads.tokens("W1", 16, 200, 50, rounds, everyone)
     if "W1b" in chosen:
         # The two others fall behind: 10,000 tokens a second are more than two cores can give them.
-        await workloads.tokens("W1b", 200, 200, 50, rounds, {"nginx"})
+        await workloads.tokens("W1b", 200, 200, 50, rounds, {"nginx", "bare"})
     if "W2" in chosen:
         await workloads.tokens("W2", 32, 500, 0, rounds, everyone)
     if "W3" in chosen:

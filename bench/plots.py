@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _DOCS = Path(__file__).parent.parent / "docs" / "performance"
 _GREY, _OURS = "#8a8f98", "#2f81f7"
-_SUBJECTS = ("nginx", "ours", "two-hop", "litellm")
 
 
 def write(figures: dict[str, Figures]) -> None:

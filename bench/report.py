@@ -38,7 +38,7 @@ _TABLES: dict[str, tuple[str, dict[str, str]]] = {
     "W6": ("Bytes a token", {str(n): f"answers of {n:,} tokens" for n in (100, 500, 2000)}),
     "variants": ("W1 in other ways", {"cpu_us_per_token": "CPU, µs a token", "failed": "failed"}),
 }
-_ORDER = ("nginx", "ours", "two-hop", "litellm")
+_ORDER = ("nginx", "bare", "ours", "two-hop", "litellm")
 
 
 def of(figures: Figures, subject: str, name: str) -> float:

@@ -130,6 +130,19 @@ class Bench:
             yield Running("two-hop", (gateway,), _STREAM, False, [process.pid for process in processes])
 
     @contextmanager
+    def bare(self) -> Iterator[Running]:
+        """Two services with gRPC between them, as this one's, that do nothing else."""
+        engine, gateway = _free_ports(2)
+        environment = {"OPENAI_BASE_URL": self._base_url, "ENGINE_PORT": str(engine), "ENGINE": f"127.0.0.1:{engine}"}
+        commands = [[sys.executable, "-m", "bench.peers.bare_engine"], [*_uvicorn("bare_gateway"), "--lifespan", "off"]]
+        commands[1] += ["--port", str(gateway)]
+        with ExitStack() as stack:
+            processes = [stack.enter_context(_process(command, environment)) for command in commands]
+            _wait_for(engine)
+            _wait_for(gateway)
+            yield Running("bare", (gateway,), _STREAM, False, [process.pid for process in processes])
+
+    @contextmanager
     def ours(self, how: Ours | None = None) -> Iterator[Running]:
         """This service: engines and gateways as shipped. The limits are raised where the default would refuse."""
         how = how or Ours()

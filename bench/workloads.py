@@ -50,7 +50,7 @@ class Workloads:
     Args:
         bench: Starts the subjects.
         say: Is told how it goes.
-        peers: Which of nginx, two-hop and litellm to run beside this service.
+        peers: Which of nginx, bare, two-hop and litellm to run beside this service.
     """
 
     bench: Bench
@@ -165,7 +165,8 @@ class Workloads:
                     self._note(f"W6 {tokens}", label, bytes_per_token=done[0].body_bytes / tokens)
 
     def _starts(self, peers: set[str]) -> list[Callable[[], AbstractContextManager[Running]]]:
-        known = {"nginx": self.bench.nginx, "two-hop": self.bench.two_hop, "litellm": self.bench.litellm}
+        bench = self.bench
+        known = {"nginx": bench.nginx, "bare": bench.bare, "two-hop": bench.two_hop, "litellm": bench.litellm}
         return [*(known[peer] for peer in self.peers if peer in peers), self.bench.ours]
 
     async def _warm_up(self, subject: Running) -> None:
