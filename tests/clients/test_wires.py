@@ -202,6 +202,7 @@ def test_nobody_there_is_told_after_the_last_attempt(wire: Wire) -> None:
         (io.BytesIO(b"\xff\xd8\xff" + bytes(3 * 1024 * 1024)), "x?", sa.PayloadTooLargeError),
         (b"\xff\xd8\xff", "  ", sa.InvalidRequestError),
         (b"\xff\xd8\xff", "x" * 4001, sa.InvalidRequestError),
+        (b"\xff\xd8\xff", "caf\udce9", sa.InvalidRequestError),  # an argument in Latin-1 comes so in a UTF-8 locale
         ("missing.jpg", "x?", FileNotFoundError),
     ],
 )

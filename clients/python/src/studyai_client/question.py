@@ -16,6 +16,7 @@ _MAX_PROMPT = 4000
 _MAX_SUBJECT = 64
 _ID = re.compile(r"[A-Za-z0-9_.:-]{0,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 """How a JPEG, PNG, GIF and WebP file begins."""
 
@@ -50,6 +51,9 @@ class Question:
 
     def __post_init__(self) -> None:
         _require(1 <= len(self.prompt.strip()) <= _MAX_PROMPT, f"prompt: 1 to {_MAX_PROMPT:,} characters")
+        # What an argument in another encoding than the locale's comes as; neither wire can carry it.
+        for name in ("prompt", "subject"):
+            _require(not _SURROGATE.search(getattr(self, name)), f"{name}: there are letters in it that are not UTF-8")
         _require(len(self.subject) <= _MAX_SUBJECT, f"subject: at most {_MAX_SUBJECT} characters")
         _require(bool(_KEY.fullmatch(self.key)), "key: 1 to 128 visible ASCII characters")
         for name in ("session_id", "student_id"):
