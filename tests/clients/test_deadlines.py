@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.clients.conftest import Wire
+    from tests.end_to_end.conftest import Service
     from tests.upstream.steps import Step
 
 TIMEOUT = 0.6
@@ -61,6 +63,11 @@ async def test_the_same_holds_for_asyncio() -> None:
         with pytest.raises(sa.DeadlineExceededError):
             await studyai.ask(WORKSHEET, "x?").read()
         assert TIMEOUT <= time.monotonic() - begun < ENDS_BY
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e10])
+def test_time_out_that_is_longer_than_anybody_waits_is_none(service: Service, wire: Wire, seconds: float) -> None:
+    assert wire.ask(wire.url(service), WORKSHEET, "x?", timeout=seconds).text == "Hello there."
 
 
 def test_upload_that_nobody_takes_ends_at_the_deadline() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:3000"
 DEFAULT_TIMEOUT = 120.0
 """Seconds for a whole answer, resumption included."""
+_YEAR = 31_536_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +81,11 @@ class Deadline:
     """When the caller has no more use for an answer.
 
     Args:
-        seconds: From now; None for never.
+        seconds: From now; None for never, and so is what is longer than a year: timers and gRPC cannot reckon with it.
     """
 
     def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
+        self._end = None if seconds is None or seconds > _YEAR else time.monotonic() + seconds
 
     def remaining(self) -> float | None:
         """Returns the seconds left, more than none; None for any number.
