@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from studyai_client import Delta, Event, Finished, ProtocolError, Started, UpstreamTimeoutError
+from studyai_client import Delta, Event, Finished, ProtocolError, Started, UpstreamTimeoutError, Usage
 from studyai_client import http_wire as wire
 
 if TYPE_CHECKING:
@@ -88,6 +88,13 @@ def test_error_event_is_raised_with_all_it_says() -> None:
         events_of(f"data: {json.dumps(told | {'partial': True, 'request_id': 'r'})}\n\n".encode())
     error = failed.value
     assert (error.message, error.retryable, error.retry_after, error.request_id) == ("Silent.", True, 1.5, "r")
+
+
+def test_what_a_newer_service_says_beyond_this_version_is_left_out() -> None:
+    usage = {**END["usage"], "estimated": True, "cached_tokens": 1}  # type: ignore[dict-item]  # one of END's members
+    (finished,) = events_of(f"id: 1\ndata: {json.dumps({**END, 'usage': usage})}\n\n".encode())
+    assert isinstance(finished, Finished)
+    assert finished.usage == Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3, estimated=True)
 
 
 @pytest.mark.parametrize("data", ["no JSON", "[]", '{"type":"content"}', '{"type":"start"}', "{}"])

@@ -163,7 +163,7 @@ def answer_of(body: bytes) -> Answer:
             started_at=None,
             text=members["response"],
             finish_reason=members["finish_reason"],
-            usage=Usage(**members["usage"]),
+            usage=_usage(members["usage"]),
             elapsed=timedelta(milliseconds=members["processing_time_ms"]),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -228,10 +228,20 @@ def _event(members: Mapping[str, Any]) -> Event | None:
             return Finished(
                 text=members["content"],
                 finish_reason=members["finish_reason"],
-                usage=Usage(**members["usage"]),
+                usage=_usage(members["usage"]),
                 elapsed=timedelta(milliseconds=members["processing_time_ms"]),
             )
     return None
+
+
+def _usage(members: Mapping[str, Any]) -> Usage:
+    # By name: a newer service may say more.
+    return Usage(
+        prompt_tokens=members["prompt_tokens"],
+        completion_tokens=members["completion_tokens"],
+        total_tokens=members["total_tokens"],
+        estimated=members.get("estimated", False),
+    )
 
 
 def _told_error(members: Mapping[str, Any], retry_after_ms: float | None) -> StudyAIError:
