@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 DELTAS = ["The answer", " is\n", "x = 6", ' "six"', "\u2028", "数学 👩‍🏫", " \\frac{1}{2}"]
 TEXT = "".join(DELTAS)
+MANY = 101
+"""One more than httpx2 has connections for, if it is not told otherwise."""
 
 
 def test_events_come_one_by_one_and_add_up_to_the_answer(service: Service, wire: Wire) -> None:
@@ -250,6 +253,20 @@ def test_threads_share_a_client(service: Service, scheme: str) -> None:
         answers = list(threads.map(lambda n: studyai.ask(WORKSHEET, f"{n}?").read(), range(24)))
     assert {answer.text for answer in answers} == {TEXT}
     assert len({answer.answer_id for answer in answers}) == 24
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_as_many_answers_are_read_at_once_as_are_asked_for(service: Service, scheme: str) -> None:
+    service.upstream.default(up.stream_headers(), up.chunk("Hi"), up.silence())
+    port = service.gateway.port if scheme == "http" else service.engine.port
+    async with AsyncExitStack() as stack:
+        studyai = await stack.enter_async_context(AsyncStudyAI(f"{scheme}://127.0.0.1:{port}"))
+        asked = [await stack.enter_async_context(studyai.ask(WORKSHEET, f"{n}?")) for n in range(MANY)]
+        async with asyncio.timeout(30):
+            begun = await asyncio.gather(*map(anext, asked))
+            for event in begun:
+                assert isinstance(event, sa.Started)
+                await studyai.stop(event.answer_id)
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from studyai_client.options import Address, Tls
     from studyai_client.progress import Ask, Complete, Numbered, Resume
 
+_KEPT = 20
+"""Connections that wait for the next question."""
+
 
 class HttpTransport:
     """Blocks while it waits. Each request has a connection of its own, which a deadline can break: see `_bounded`."""
@@ -81,7 +84,9 @@ class AsyncHttpTransport:
     """The same for asyncio."""
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
-        self._client = httpx2.AsyncClient(**wire.client_arguments(address, token, tls))
+        # As many as there are answers: the 101st, and whoever wants to stop one, would wait for another's end.
+        unlimited = httpx2.Limits(max_connections=None, max_keepalive_connections=_KEPT)
+        self._client = httpx2.AsyncClient(**wire.client_arguments(address, token, tls), limits=unlimited)
         self._extensions = wire.extensions(tls)
 
     async def stream(self, step: Ask | Resume, deadline: Deadline) -> AsyncGenerator[Numbered]:
