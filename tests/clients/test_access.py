@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from studyai_client import Backoff, ConnectionFailedError, StudyAI, Tls, UnauthenticatedError
+from studyai_client import AsyncStudyAI, Backoff, ConnectionFailedError, StudyAI, Tls, UnauthenticatedError
 from tests.certificates import Authority, Pair
 from tests.clients.conftest import WIRES, Wire
+from tests.clients.terminal import run
 from tests.end_to_end.conftest import WORKSHEET
 from tests.gateway.tokens import SECRET, token
 from tests.processes import Process, free_port, running_gateway_process
@@ -48,6 +50,29 @@ def test_gateway_that_wants_bearer_tokens_gets_one(service: Service) -> None:
             with pytest.raises(UnauthenticatedError):
                 wire.ask(url, WORKSHEET, "x?")
             assert wire.ask(url, WORKSHEET, "x?", token=token("mia")).text == "Hello there."
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("bad", ["to\nken", "“token”", "to ken"])
+def test_token_that_no_header_takes_is_refused_and_not_shown(scheme: str, bad: str) -> None:
+    with pytest.raises(ValueError, match="token") as refused:
+        StudyAI(f"{scheme}://127.0.0.1:9", token=bad)
+    assert bad not in str(refused.value)
+    with pytest.raises(ValueError, match="token"):
+        AsyncStudyAI(f"{scheme}://127.0.0.1:9", token=bad)
+    given = {"STUDYAI_TOKEN": bad} if scheme == "http" else {"SERVICE_TOKEN": bad}
+    for command in (["ask", str(WORKSHEET), "x?"], ["stop", "a1"]):
+        status, written, said = run(*command, "--url", f"{scheme}://127.0.0.1:9", settings=given)
+        assert (status, written) == (2, "")
+        assert f"{next(iter(given))}: The token has letters" in re.sub(r"[\s│]+", " ", said)
+        assert bad not in said
+
+
+def test_line_end_behind_a_token_is_no_part_of_it(service: Service) -> None:
+    with running_gateway_process(service.engine, AUTH_JWT_KEY=SECRET) as gateway:
+        given = {"STUDYAI_TOKEN": f"{token('mia')}\n"}
+        asked = ("ask", str(WORKSHEET), "x?", "-q", "--url", f"http://127.0.0.1:{gateway.port}")
+        assert run(*asked, settings=given) == (0, "Hello there.\n", "")
 
 
 def test_engine_with_mutual_tls_and_a_service_token_lets_in_who_has_both(service: Service, tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ def test_engine_with_another_token_is_found(service: Service, tmp_path: Path) ->
         assert examine(tmp_path, LOCAL_MODEL="true", **good, **settings)[0] == 0
 
 
+def test_token_that_no_header_takes_is_found(service: Service, tmp_path: Path) -> None:
+    status, written = examine(tmp_path, **(settings_of(service) | {"SERVICE_TOKEN": "“secret”"}))
+    assert status == 1
+    assert "The token has letters that no header takes." in written
+
+
 def test_something_else_at_the_gateways_address_is_told_as_such(service: Service, tmp_path: Path) -> None:
     service.upstream.default(up.html(200))
     settings = {**settings_of(service), "STUDYAI_URL": service.upstream.base_url.removesuffix("/v1")}

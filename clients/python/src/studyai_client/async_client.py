@@ -34,7 +34,7 @@ class AsyncStudyAI:
         options: `token`, `student_id`, `timeout`, `tls`, `backoff`, `on_retry`: the fields of `Settings`.
 
     Raises:
-        ValueError: The address is none.
+        ValueError: The address is none, or the token.
     """
 
     def __init__(self, url: str = Settings.url, **options: Unpack[ClientOptions]) -> None:

@@ -38,7 +38,7 @@ class StudyAI:
         options: `token`, `student_id`, `timeout`, `tls`, `backoff`, `on_retry`: the fields of `Settings`.
 
     Raises:
-        ValueError: The address is none.
+        ValueError: The address is none, or the token.
         ImportError: It is gRPC, and the extra `grpc` is not installed.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
@@ -13,6 +14,8 @@ from studyai_client.question import Picture, Question, check_id, load_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -48,7 +51,11 @@ class AskOptions(ReadOptions, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a client was told."""
+    """What a client was told.
+
+    Raises:
+        ValueError: The token is none.
+    """
 
     url: str = DEFAULT_URL
     """`http://` or `https://`: the gateway; `grpc://` or `grpcs://` (TLS): the engine itself."""
@@ -62,6 +69,9 @@ class Settings:
     backoff: Backoff = field(default_factory=Backoff)
     on_retry: Callable[[StudyAIError, float], None] | None = None
     """Told of each failure that is not the end, and how many seconds later it is tried again."""
+
+    def __post_init__(self) -> None:
+        check_token(self.token)
 
     @property
     def address(self) -> Address:
@@ -114,6 +124,16 @@ class Settings:
         """Tells whoever wants to know."""
         if self.on_retry:
             self.on_retry(error, pause)
+
+
+def check_token(token: str | None) -> None:
+    """Checks a token: both wires would find out while they ask, and take it for a connection that breaks.
+
+    Raises:
+        ValueError: It is none. What it is, is not said.
+    """
+    if token and not _TOKEN.fullmatch(token):
+        raise ValueError("The token has letters that no header takes. Is it copied whole, and nothing else with it?")
 
 
 def checked(answer_id: str) -> str:

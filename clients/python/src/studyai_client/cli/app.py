@@ -13,7 +13,7 @@ from studyai_client.cli.connection import Connection
 from studyai_client.cli.output import Style, output_for
 from studyai_client.errors import InvalidRequestError, StudyAIError
 from studyai_client.options import Address
-from studyai_client.settings import AskOptions
+from studyai_client.settings import AskOptions, check_token
 
 _UNREADABLE = 2
 """A file that is named and cannot be read is as wrong as the rest of a command line."""
@@ -127,10 +127,13 @@ def _asked(picture: str, question: str | None, session: str) -> tuple[str | Bina
 
 def _connection(url: str, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = "") -> Connection:
     connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
+    wrong = "--url"
     try:
         Address.parse(connection.url)
+        wrong = "SERVICE_TOKEN" if connection.url.startswith("grpc") else "STUDYAI_TOKEN"
+        check_token(connection.token)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--url") from None
+        raise typer.BadParameter(str(error), param_hint=wrong) from None
     return connection
 
 

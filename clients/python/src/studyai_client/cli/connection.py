@@ -33,8 +33,8 @@ class Connection:
         """Reads what the command line says."""
         if grpc or url.startswith("grpc"):
             return cls.to_engine(url if url.startswith("grpc") else engine, ca_file, student)
-        token = os.environ.get("STUDYAI_TOKEN") or None
-        return cls(url=url, token=token, tls=Tls(ca_file=ca_file), student=student)
+        token = os.environ.get("STUDYAI_TOKEN", "").strip()  # a file's line end is no part of it
+        return cls(url=url, token=token or None, tls=Tls(ca_file=ca_file), student=student)
 
     @classmethod
     def to_engine(cls, engine: str | None, ca_file: str | None, student: str = "") -> Connection:

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from studyai_client import grpc_wire, http_wire
 from studyai_client.cli.findings import Finding
 from studyai_client.options import Deadline
+from studyai_client.settings import check_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,10 @@ def check_engine(connection: Connection) -> Finding:
         return Finding(
             "bad", "engine", f"{connection.url} is no address.", "AI_ENGINE_URL=http://host:port, or https://…"
         )
+    try:
+        check_token(connection.token)
+    except ValueError as error:
+        return Finding("bad", "engine", f"{target} was not asked. {error}", "Set SERVICE_TOKEN to the engine's.")
     try:
         with _channel(connection, target) as channel:
             return _health(channel, target) or _reflection(channel, connection, target)
