@@ -222,7 +222,21 @@ def test_picture_that_only_base64_makes_too_large_goes_over_grpc_alone(service: 
         assert grpc.ask(io.BytesIO(picture), "x?").read().text == "Hello there."
 
 
-@pytest.mark.parametrize("url", ["localhost:3000", "ftp://localhost", "http://", "grpc:/localhost"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:3000",
+        "ftp://localhost",
+        "http://",
+        "grpc:/localhost",
+        "http://[::1",
+        "http://localhost:99999",
+        "grpc://localhost:port",
+        "http://a..b:3000",
+        f"grpcs://{'a' * 64}.example",
+        "http://local host",
+    ],
+)
 def test_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="http://host:port"):
         StudyAI(url)

@@ -71,10 +71,20 @@ class Address:
             ValueError: It is none.
         """
         scheme, rest = url.partition("://")[::2]
-        if scheme not in ("http", "https", "grpc", "grpcs") or not urlsplit(url).hostname:
+        if scheme not in ("http", "https", "grpc", "grpcs") or not _names_a_host(url):
             raise ValueError("The address should be http://host:port, https://…, grpc://host:port or grpcs://…")
         target = rest.rstrip("/") if scheme.startswith("grpc") else None
         return cls(url.rstrip("/"), scheme in ("https", "grpcs"), target)
+
+
+def _names_a_host(url: str) -> bool:
+    """Tells whether an address has a host that can be looked up, and no port that there cannot be."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        return bool(host.encode("idna")) and not any(letter.isspace() for letter in host)
+    except ValueError:
+        return False
 
 
 class Deadline:
