@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,11 @@ def eventually(condition: Callable[[], Any], within: float = 10, told: Callable[
 
 
 async def until(condition: Callable[[], Any], within: float = 5) -> None:
-    """The same for asyncio. What is to be waited for to know it is."""
+    """The same for asyncio, where it may take an await to tell whether `condition` holds."""
     async with asyncio.timeout(within):
-        while not (await known if isawaitable(known := condition()) else known):
+        while not await _told(condition()):
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _told(holds: Any) -> Any:
+    return await holds if inspect.isawaitable(holds) else holds

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 from studyai.v1 import chat_pb2
 
+from engine_grpc.redis_scripts import channel_name
 from tests import upstream as up
 from tests.engine.harness import error_info, question, running_engine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from redis.asyncio import Redis
 
     from tests.engine.harness import RunningEngine
     from tests.upstream import Upstream
@@ -29,6 +32,22 @@ async def engines(upstream: Upstream, redis: Addressed, count: int = 2, **settin
     async with AsyncExitStack() as stack:
         running = [running_engine(upstream, state_url=redis.url, **settings) for _ in range(count)]
         yield [await stack.enter_async_context(engine) for engine in running]
+
+
+@asynccontextmanager
+async def beats(store: Redis, answer_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Yields what waits until an engine says the next time that it reads an answer which another one writes."""
+    said = f"read {answer_id} ".encode()
+    async with store.pubsub() as channels:
+        await channels.psubscribe(channel_name("*"))
+
+        async def beat() -> None:
+            heard: Any = None
+            async with asyncio.timeout(5):
+                while not heard or not heard["data"].startswith(said):
+                    heard = await channels.get_message(ignore_subscribe_messages=True, timeout=None)
+
+        yield beat
 
 
 class Addressed(Protocol):

@@ -21,17 +21,19 @@ from engine_grpc.redis_control import Control
 from engine_grpc.redis_follow import LEASE_MS, Follower
 from engine_grpc.redis_link import COMMAND_SECONDS, RedisLink
 from tests import upstream as up
-from tests.engine.shared import WORDS, Live, ask, engines, gates, refused, resume, stepped, stop
+from tests.engine.shared import WORDS, Live, ask, beats, engines, gates, refused, resume, stepped, stop
 from tests.processes import running_engine_process
 from tests.redis_server import running_redis
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from tests.engine.harness import RunningEngine
     from tests.redis_server import RedisServer
     from tests.upstream import Signal, Upstream
+
+    Logs = Sequence[Mapping[str, Any]]
 
 TEXT = "".join(WORDS)
 LOST_KEYS = ("read-elsewhere", "alone")
@@ -50,14 +52,22 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield running
 
 
-async def test_live_stream_does_not_notice_that_redis_is_stopped(upstream: Upstream, server: RedisServer) -> None:
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    with capture_logs() as captured:
+        yield captured
+
+
+async def test_live_stream_does_not_notice_that_redis_is_stopped(
+    upstream: Upstream, server: RedisServer, logs: Logs
+) -> None:
     opening = gates()
     upstream.script(*stepped(opening))
     async with engines(upstream, server) as two:
         reader = await started(two[0], opening)
         server.pause()
         await goes_on(reader, opening[1:3])
-        await noticed(two)
+        await noticed(logs)
         server.go_on()
         copy = await recovered(two[1], reader, "".join(WORDS[:3]))
         opening[3].set()
@@ -119,7 +129,9 @@ async def delayed(server: RedisServer, seconds: float) -> AsyncIterator[Delayed]
         await closed.acquire()
 
 
-async def test_live_stream_survives_a_redis_that_comes_back_empty(upstream: Upstream, server: RedisServer) -> None:
+async def test_live_stream_survives_a_redis_that_comes_back_empty(
+    upstream: Upstream, server: RedisServer, logs: Logs
+) -> None:
     opening = gates()
     upstream.script(*stepped(opening))
     upstream.script(up.stream_headers(), up.chunk("Hm"), up.silence())
@@ -131,7 +143,7 @@ async def test_live_stream_survives_a_redis_that_comes_back_empty(upstream: Upst
         await until(lambda: not two[1].answers.knows(thinking.answer_id))
         server.kill()
         await goes_on(reader, opening[1:3])
-        await noticed(two)
+        await noticed(logs)
         server.start()
         await copy.has("".join(WORDS[:3]))
         late = await recovered(two[1], reader, "".join(WORDS[:3]))
@@ -154,12 +166,17 @@ async def test_live_stream_does_not_notice_that_redis_is_full(
     async with engines(upstream, server) as two, Redis.from_url(server.url) as store:
         reader = await started(two[0], opening)
         copy = await ask(two[1]).has(WORDS[0])
+        await store.set("as old as any lease", 1)
         await store.config_set("maxmemory", "1")
+        await store.pexpire("as old as any lease", LEASE_MS)
         assert (await ask(two[1], key="other").end()).text == TEXT
         await goes_on(reader, opening[1:3])
-        # Longer than a lease lasts: a full Redis is not a dead engine.
-        renewed = await renewals(store)
-        await until(lambda: more_renewals(store, renewed + len(two) * (LEASE_MS // 1000 + 1)), within=15)
+        # A full Redis is not a dead engine: the copy is read on when the leases would have run out.
+        async with beats(store, reader.answer_id) as beat:
+            while await store.exists("as old as any lease"):
+                await beat()
+            for _ in range(4):
+                await beat()
         await store.config_set("maxmemory", "0")
         began = time.monotonic()
         await copy.has("".join(WORDS[:3]))
@@ -207,12 +224,17 @@ async def test_reader_who_is_ahead_of_a_copy_that_cannot_grow_may_try_again(
 async def test_copies_outlive_a_pause_in_which_every_lease_runs_out(upstream: Upstream, server: RedisServer) -> None:
     opening = gates()
     upstream.script(*stepped(opening))
-    async with engines(upstream, server) as two:
+    async with engines(upstream, server) as two, Redis.from_url(server.url) as store:
         reader = await started(two[0], opening)
         copy = await ask(two[1]).has(WORDS[0])
-        server.pause()
-        await asyncio.sleep(LEASE_MS / 1000 + 1)  # a clock of its own runs on in what can tell nothing now
-        server.go_on()
+        async with beats(store, reader.answer_id) as beat:
+            server.pause()
+            # The outage itself: longer than a lease lasts, shorter than what a copy does not outlive.
+            await asyncio.sleep(LEASE_MS / 1000 + 1)
+            server.go_on()
+            # The copy is read on when its lease is known to be missing, or back.
+            for _ in range(3):
+                await beat()
         for gate in opening:
             gate.set()
         assert (await copy.end()).text == (await reader.end()).text == TEXT
@@ -229,11 +251,14 @@ async def test_engine_without_a_lease_for_a_moment_is_not_taken_for_dead(
         copy.call.cancel()
         resumed = await resume(two[1], reader.answer_id).has(WORDS[0])
         leases = [name async for name in store.scan_iter("studyai:engine:*")]
-        joined = ask(two[1])
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
+        async with beats(store, reader.answer_id) as beat:
             await store.delete(*leases)
-            await asyncio.sleep(0.01)
+            joined = ask(two[1])
+            for _ in range(3):
+                heard = asyncio.ensure_future(beat())
+                while not heard.done():
+                    await store.delete(*leases)
+                await heard
         for gate in opening:
             gate.set()
         for one in (reader, resumed, joined):
@@ -315,6 +340,11 @@ async def test_following_ends_at_whatever_moment_it_is_cancelled(server: RedisSe
     await link.aclose()
 
 
+async def noticed(logs: Logs) -> None:
+    """Both engines have found that Redis is away."""
+    await until(lambda: [entry["event"] for entry in logs].count("redis cannot be reached") == 2)
+
+
 async def started(engine: RunningEngine, opening: list[Signal]) -> Live:
     opening[0].set()
     return await ask(engine).has(WORDS[0])
@@ -346,10 +376,12 @@ async def goes_on(reader: Live, opening: list[Signal]) -> None:
 
 async def recovered(engine: RunningEngine, reader: Live, text: str) -> Live:
     """Another engine reads the answer, within the time that recovery may take."""
-    async with asyncio.timeout(RECOVERY_SECONDS):
-        while True:
-            copy = resume(engine, reader.answer_id)
-            try:
-                return await copy.has(text)
-            except grpc.aio.AioRpcError:
-                await asyncio.sleep(0.02)
+    copies: list[Live] = []
+
+    async def copied() -> bool:
+        with suppress(grpc.aio.AioRpcError):
+            copies.append(await resume(engine, reader.answer_id).has(text))
+        return bool(copies)
+
+    await until(copied, RECOVERY_SECONDS)
+    return copies[0]

@@ -18,6 +18,7 @@ from tests import upstream as up
 from tests.engine.harness import WORKSHEET
 from tests.engine.shared import ask, engines, resume
 from tests.redis_server import running_redis
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -130,6 +131,8 @@ async def test_engine_remembers_its_own_sessions_while_redis_is_away() -> None:
 
 async def remembered(store: Redis) -> None:
     """Waits for what is written beside the stream."""
-    async with asyncio.timeout(5):
-        while len([name async for name in store.scan_iter("*:session:*")]) < 2:
-            await asyncio.sleep(0.02)
+
+    async def all_there() -> bool:
+        return len([name async for name in store.scan_iter("*:session:*")]) >= 2
+
+    await until(all_there)

@@ -16,6 +16,7 @@ from engine_grpc import openai_upstream, resilience
 from engine_grpc.resilience import CircuitBreaker, CircuitOpenError, RetryBudget
 from tests import upstream as up
 from tests.engine.harness import KEY, complete_request, request, retry_info, running_engine
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.engine.harness import RunningEngine, Streamed
@@ -380,6 +381,4 @@ async def test_body_of_a_refusal_is_not_read_to_its_end(headers: dict[str, str],
 
 
 async def _nothing_is_left(engine: RunningEngine) -> None:
-    async with asyncio.timeout(5):
-        while engine.answers.live:
-            await asyncio.sleep(0.001)
+    await until(lambda: not engine.answers.live)

@@ -12,6 +12,7 @@ from studyai.v1 import chat_pb2
 
 from tests import upstream as up
 from tests.engine.harness import bad_request, complete_request, error_info, question, read, running_engine
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,9 +61,9 @@ def gates() -> list[up.Signal]:
     return [up.Signal() for _ in WORDS]
 
 
-async def begin(engine: RunningEngine, opening: list[up.Signal], **fields: Any) -> tuple[str, Any]:
+async def begin(engine: RunningEngine, opening: list[up.Signal], key: str = KEY, **fields: Any) -> tuple[str, Any]:
     """Asks with a key and reads up to the first word; returns the answer's id and the open call."""
-    call = engine.stub.ChatImage(keyed(**fields))
+    call = engine.stub.ChatImage(keyed(key, **fields))
     opening[0].set()
     messages = aiter(call)
     started = await anext(messages)
@@ -198,9 +199,12 @@ async def test_event_that_never_was_is_refused(engine: RunningEngine) -> None:
 async def test_expired_answer_is_not_found_and_its_key_asks_anew(upstream: Upstream) -> None:
     async with running_engine(upstream, answer_ttl_seconds=0.05) as engine:
         first = await ask(engine)
-        await asyncio.sleep(0.06)
-        streamed = await resume(engine, first.messages[0].started.answer_id)
-        assert streamed.reason == "ANSWER_NOT_FOUND"
+
+        async def gone() -> bool:
+            streamed = await resume(engine, first.messages[0].started.answer_id)
+            return streamed.error is not None and streamed.reason == "ANSWER_NOT_FOUND"
+
+        await until(gone)
         await ask(engine)
     assert len(upstream.requests) == 2
 
@@ -222,14 +226,19 @@ async def test_answer_with_a_key_goes_on_for_the_window_and_then_stops(upstream:
 async def test_reader_in_the_window_keeps_the_answer(upstream: Upstream) -> None:
     opening = gates()
     upstream.script(*whole(opening))
+    upstream.script(up.stream_headers(), up.chunk(WORDS[0]), up.silence())
     async with running_engine(upstream, resume_window_seconds=0.2) as engine:
         answer_id, call = await begin(engine, opening)
         call.cancel()
         resumed = asyncio.ensure_future(resume(engine, answer_id, after=1))
-        await asyncio.sleep(0.4)  # the window passes, with a reader
+        # The window of an answer that was left later passes, and so has this one's.
+        _, later = await begin(engine, opening, key="question-2")
+        later.cancel()
+        await (await upstream.request(1)).closed.within()
         for one in opening:
             one.set()
-        assert (await resumed).text == "".join(WORDS[1:])
+        async with asyncio.timeout(5):
+            assert (await resumed).text == "".join(WORDS[1:])
 
 
 async def test_stop_ends_every_readers_stream_and_the_models_connection(

@@ -4,6 +4,7 @@ import asyncio
 
 from engine_grpc.image import Picture
 from engine_grpc.sessions import MAX_TURNS, Context, MemorySessions, Turn
+from tests.waiting import until
 
 
 def picture(size: int) -> Picture:
@@ -29,9 +30,14 @@ async def test_least_recently_used_session_goes_when_there_is_no_room() -> None:
 
 async def test_session_is_forgotten_after_its_time() -> None:
     sessions = MemorySessions(ttl=0.02)
+    remembered = asyncio.get_running_loop().time()
     await sessions.remember_turn("anna", "s", Turn("q", "a"))
-    await asyncio.sleep(0.03)
-    assert await sessions.load("anna", "s") == Context()
+
+    async def forgotten() -> bool:
+        return await sessions.load("anna", "s") == Context()
+
+    await until(forgotten)
+    assert asyncio.get_running_loop().time() - remembered > 0.02
 
 
 async def test_replaced_picture_takes_no_room() -> None:

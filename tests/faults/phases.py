@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -99,6 +98,4 @@ def script(case: Case) -> None:
 
 async def asked(case: Case, client: Client) -> None:
     """Waits until the model was asked for this client."""
-    async with asyncio.timeout(5):
-        while not case.asked_upstream(client):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: bool(case.asked_upstream(client)))

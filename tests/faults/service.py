@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import signal
-import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests import upstream as up
 from tests.processes import running_engine_process, running_gateway_process, wait_until_ready
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,10 +150,7 @@ async def count(process: Process, pool_port: int = 0) -> dict[str, int]:
 
 async def eventually(condition: Callable[[], bool], within: float = SETTLE_SECONDS) -> None:
     """Waits, but not for ever, until `condition` holds: of another process, which tells no event to wait for."""
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
+    await until(condition, within)
 
 
 def _tells_its_state(process: Process) -> bool:

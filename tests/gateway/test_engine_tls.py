@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from contextlib import ExitStack, asynccontextmanager
@@ -18,9 +17,10 @@ from tests.gateway.conftest import logged, running_gateway
 from tests.gateway.wire import FALLBACK, STREAM, encoded, events_in, question
 from tests.processes import Process, free_port, running_gateway_process, wait_until_ready
 from tests.upstream import running_upstream
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from tests.gateway.conftest import RunningGateway
@@ -195,19 +195,13 @@ async def test_new_files_leave_running_answers_alone_and_broken_ones_everything(
                 await client.read_head()
                 await client.read_event()
                 files.gateway(own=OURS)
-                await _until("TLS files renewed", lines)
+                await until(lambda: "TLS files renewed" in "".join(lines()))
                 (tmp_path / "gateway.pem").write_text("canary")
-                await _until("new TLS files cannot be used", lines)
+                await until(lambda: "new TLS files cannot be used" in "".join(lines()))
                 more.set()
                 assert events_in(await client.read_body())[-1]["content"] == ANSWER
             assert (await asked(gateway))[0] == 200
             assert "canary" not in "".join(lines())
-
-
-async def _until(event: str, lines: Callable[[], list[str]]) -> None:
-    async with asyncio.timeout(5):
-        while event not in "".join(lines()):
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

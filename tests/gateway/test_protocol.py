@@ -232,9 +232,10 @@ async def test_offer_of_another_protocol_is_passed_over(
     head = HEAD % (STREAM.encode(), len(BODY))
     offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
     async with connect(gateway.port) as client:
-        for part in [head[:-2] + offer + BODY] if at_once else [head[:-2] + offer, BODY]:
-            client.writer.write(part)
-            await asyncio.sleep(0.01)
+        client.writer.write(head[:-2] + offer + (BODY if at_once else b""))
+        if not at_once:
+            await gateway.until_busy()
+            client.writer.write(BODY)
         call = await engine.next_call()
         await call.start()
         await call.finish()

@@ -17,6 +17,7 @@ from sse_gateway.limits import rate_limits
 from sse_gateway.windows import RedisWindows, Windows
 from tests.gateway.conftest import logged
 from tests.redis_server import RedisServer, running_redis
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -122,9 +123,11 @@ async def test_room_comes_back_in_redis_too(redis: RedisServer) -> None:
         assert not refused.allowed
         wait = refused.quotas[0].reset_seconds
         began = time.monotonic()
-        async with asyncio.timeout(5):
-            while not (await counting.count("comes back")).allowed:
-                await asyncio.sleep(0.001)
+
+        async def comes_back() -> bool:
+            return (await counting.count("comes back")).allowed
+
+        await until(comes_back)
     assert 0 < wait <= 1
     assert time.monotonic() - began == pytest.approx(wait, abs=0.1)
 
@@ -202,10 +205,12 @@ async def test_redis_that_comes_back_is_used_again(monkeypatch: pytest.MonkeyPat
             redis.kill()
             assert (await counting.count(STUDENT)).allowed
             redis.start()
-            async with asyncio.timeout(5):
-                while len(lines()) < 2:
-                    await counting.count(STUDENT)
-                    await asyncio.sleep(0.001)
+
+            async def told_by_counting() -> bool:
+                await counting.count(STUDENT)
+                return len(lines()) == 2
+
+            await until(told_by_counting)
             async with in_redis(redis, "1000/hour") as other:
                 assert left(await other.count(STUDENT)) == [998]
         events = [json.loads(line)["event"] for line in lines()]
