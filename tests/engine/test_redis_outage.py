@@ -350,21 +350,6 @@ async def started(engine: RunningEngine, opening: list[Signal]) -> Live:
     return await ask(engine).has(WORDS[0])
 
 
-async def noticed(engines: list[RunningEngine]) -> None:
-    """Each has found out that Redis is away."""
-    for engine in engines:
-        assert await refused(stop(engine, "of another engine")) == "ENGINE_UNAVAILABLE"
-
-
-async def renewals(store: Redis) -> int:
-    """How often a lease has been renewed, each once a second."""
-    return int((await store.info("commandstats"))["cmdstat_pexpire"]["calls"])
-
-
-async def more_renewals(store: Redis, count: int) -> bool:
-    return await renewals(store) >= count
-
-
 async def goes_on(reader: Live, opening: list[Signal]) -> None:
     """Each delta comes as it is written."""
     for number, gate in enumerate(opening, start=2):
