@@ -66,7 +66,7 @@ def look(data: bytes) -> Picture:
             raise UnreadablePicture("The image has more than 50 megapixels.", "image_too_large")
         try:
             width, height, pixels = _upright(image)
-        except Exception as error:  # as in _opened
+        except Exception as error:  # decoders raise whatever broken bytes provoke
             raise UnreadablePicture("The image could not be decoded.", "image_parse_error") from error
         return Picture(FORMATS[image.format or ""], width, height, main_colours(pixels), pixels)
 

@@ -111,9 +111,9 @@ async def _answer(body: ChatRequest, eyes: _Eyes) -> Answer:
         seen = await eyes.see(image) if image is not None else None
     except UnreadablePicture as error:
         raise ApiError(400, str(error), param="messages", code=error.code) from error
-    except Exception as error:  # whatever the library that reads fails with
+    except Exception as error:  # the boundary: what reads raises whatever a picture provokes
         place = traceback.extract_tb(error.__traceback__)[-1]
-        log.error("could not read a picture: %s at %s:%s", type(error).__name__, place.name, place.lineno)  # noqa: TRY400 - its text may quote
+        log.error("could not read a picture: %s at %s:%s", type(error).__name__, place.name, place.lineno)  # noqa: TRY400 - its text may quote what was read
         raise ApiError(500, "The picture could not be read.") from error
     pieces = tokens.split(compose(body.question(), seen))
     whole = body.token_limit is None or len(pieces) <= body.token_limit

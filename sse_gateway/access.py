@@ -104,7 +104,7 @@ class _Exchange:
         except asyncio.CancelledError:
             self._record.outcome = "cancelled"
             raise
-        except Exception:  # the last boundary, behind the head of a response: only the log can be told
+        except Exception:  # the boundary: no reply tells of it any more, the server cuts what is not whole
             log.exception("unexpected exception")
         finally:
             if self._stream:
@@ -190,7 +190,7 @@ class Refusals:
             await self._app(scope, receive, send)
         except ClientGoneError:
             record.outcome = record.outcome or "client_gone"
-        except Exception:  # the boundary of what can still be answered
+        except Exception:  # a boundary of its own: CORS is to be around the reply that tells of it
             log.exception("unexpected exception")
             response = error_response(GatewayError(ErrorCode.INTERNAL), record)
             if record.status is None:

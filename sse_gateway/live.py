@@ -53,8 +53,7 @@ class LiveAnswer:
             await self._fold(grew)
         except NothingNewError:
             raise
-        except Exception as error:
-            # The boundary of what is beyond the other one: once the head is sent, only an event can tell of a failure.
+        except Exception as error:  # a boundary of its own: once the head is sent, only an event can tell
             if not self._events.caught_up:
                 raise
             self._fail(error)
