@@ -106,6 +106,7 @@ class _Exchange:
             raise
         except Exception:  # the boundary: no reply tells of it any more, the server cuts what is not whole
             log.exception("unexpected exception")
+            self._record.outcome = self._record.outcome or ErrorCode.INTERNAL
         finally:
             if self._stream:
                 await self._stream.aclose()

@@ -12,7 +12,7 @@ from tests import upstream as up
 from tests.faults.broken.sitecustomize import CANARY
 from tests.faults.client import FALLBACK, STREAM
 from tests.faults.invariants import invariants, rested
-from tests.faults.service import running_service
+from tests.faults.service import records, running_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,7 @@ CASES = {
     "gateway writes the end": Broken("closing", before="Hi", cut=True),
     "gateway writes the reply, fallback": Broken("replying", FALLBACK, before="Hi", status=500),
 }
+GATEWAYS = {"starting", "folding", "writing", "closing", "replying"}
 
 
 @pytest.fixture(scope="module")
@@ -91,5 +92,8 @@ async def test_unexpected_exception_is_told_in_fixed_words_or_cuts(breaking_serv
         assert told.code == "INTERNAL"
         assert told.ending is not None
         assert told.ending["retryable"] is True
+    if case.place in GATEWAYS:
+        (ended,) = records(service.gateway, "request ended", client.request_id)
+        assert ended["outcome"] == "INTERNAL"
     for said in (str(told.events), str(told.reply), service.engine.log, service.gateway.log):
         assert CANARY not in said
