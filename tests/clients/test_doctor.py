@@ -98,6 +98,45 @@ def test_engine_with_another_token_is_found(service: Service, tmp_path: Path) ->
         assert examine(tmp_path, LOCAL_MODEL="true", **good, **settings)[0] == 0
 
 
+def test_password_in_an_address_is_not_shown(service: Service, tmp_path: Path) -> None:
+    settings = settings_of(service) | {"STUDYAI_URL": service.url.replace("//", "//me:secret@")}
+    assert f"✓ gateway {service.url} is ready" in examine(tmp_path, **settings)[1]
+    nowhere = f"127.0.0.1:{free_port()}"
+    assert f"Nothing answers at http://{nowhere}." in examine(tmp_path, STUDYAI_URL=f"http://me:secret@{nowhere}")[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"OPENAI_API_KEY": "“secret”"}, "✗ model OPENAI_API_KEY has letters that no header takes."),
+        ({"OPENAI_BASE_URL": "http://[::1"}, "✗ model the address cannot be reached."),
+        ({"STATE_URL": "redis://[::1"}, "✗ redis STATE_URL is no address."),
+        ({"AI_ENGINE_URL": "http://[::1"}, "✗ engine grpc://[::1 is no address."),
+    ],
+)
+def test_setting_that_is_none_is_named(service: Service, tmp_path: Path, settings: dict[str, str], told: str) -> None:
+    status, written = examine(tmp_path, **(settings_of(service) | settings))
+    assert status == 1
+    assert told in written
+
+
+def test_file_of_settings_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("OPENAI_API_KEY=clé".encode("latin-1"))
+    status, written, said = run("doctor", cwd=tmp_path)
+    assert (status, written, said) == (1, "", "studyai: .env is not UTF-8: save it as that.\n")
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_gateway_behind_a_proxy_that_lets_through_little_is_told_in_a_sentence(
+    service: Service, tmp_path: Path, status: int
+) -> None:
+    service.upstream.script(up.reply(200, {"status": "ok"}))
+    service.upstream.default(up.html(status))
+    settings = {**settings_of(service), "STUDYAI_URL": service.upstream.base_url.removesuffix("/v1")}
+    _, written = examine(tmp_path, **settings)
+    assert ("is ready." if status == 200 else "lives, and is not ready: HTTP 503.") in written
+
+
 def test_token_that_no_header_takes_is_found(service: Service, tmp_path: Path) -> None:
     status, written = examine(tmp_path, **(settings_of(service) | {"SERVICE_TOKEN": "“secret”"}))
     assert status == 1

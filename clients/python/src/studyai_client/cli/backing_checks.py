@@ -14,6 +14,7 @@ import redis
 
 from studyai_client.cli.findings import Finding
 from studyai_client.cli.service_checks import CHECK_SECONDS
+from studyai_client.settings import check_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +48,16 @@ def check_model(known: Mapping[str, str]) -> Finding:
         return Finding("skipped", "model", "None is named here.")
     url = base or _OPENAI
     try:
+        check_token(key)
+    except ValueError:
+        return Finding("bad", "model", "OPENAI_API_KEY has letters that no header takes.", "Copy it anew.")
+    try:
         reply = httpx2.get(
             f"{url.rstrip('/')}/models",
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=CHECK_SECONDS,
         )
-    except (httpx2.RequestError, httpx2.InvalidURL):
+    except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError):  # the last of names that cannot be looked up
         return Finding("bad", "model", f"{_host(url)} cannot be reached.", "Check the network, and OPENAI_BASE_URL.")
     return _listed(reply, _host(url), known.get("OPENAI_MODEL", _DEFAULT_MODEL))
 
@@ -96,4 +101,7 @@ def _local(known: Mapping[str, str]) -> bool:
 
 def _host(url: str) -> str:
     """Returns the host and port alone: an address may hold a password."""
-    return urlsplit(url).netloc.rpartition("@")[2] or "the address"
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2] or "the address"
+    except ValueError:
+        return "the address"

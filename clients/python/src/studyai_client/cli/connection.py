@@ -58,6 +58,12 @@ class Connection:
         """
         return Address.parse(self.url)
 
+    @property
+    def shown(self) -> str:
+        """The same in words, without a password that it may hold."""
+        scheme, separator, rest = self.url.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
     def client(
         self, on_retry: Callable[[StudyAIError, float], None] | None = None, backoff: Backoff | None = None
     ) -> StudyAI:

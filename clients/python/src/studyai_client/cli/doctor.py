@@ -6,6 +6,7 @@ Each check stands for itself, takes a few seconds at most and changes nothing: n
 from __future__ import annotations
 
 import os
+import sys
 from importlib.metadata import version
 from platform import python_version
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 from rich.console import Console
 
+from studyai_client.cli.answering import FAILED
 from studyai_client.cli.backing_checks import check_model, check_redis, check_settings
 from studyai_client.cli.connection import Connection
 from studyai_client.cli.findings import Finding, tell
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 def run(url: str, engine: str | None, ca_file: str | None) -> int:
     """Tells what it finds as it finds it; returns the exit status: 1 where something has to be done."""
     # As the services read them: the environment wins over the file, and empty counts as unset.
-    known = {name: value for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
+    try:
+        known = {name: value for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
+    except UnicodeDecodeError:
+        print("studyai: .env is not UTF-8: save it as that.", file=sys.stderr)
+        return FAILED
     console, bad = Console(highlight=False), 0
     for finding in _examine(known, url, engine, ca_file):
         tell(finding, console)

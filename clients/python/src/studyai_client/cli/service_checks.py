@@ -33,7 +33,7 @@ def check_engine(connection: Connection) -> Finding:
         target = connection.address.grpc_target or ""
     except ValueError:
         return Finding(
-            "bad", "engine", f"{connection.url} is no address.", "AI_ENGINE_URL=http://host:port, or https://…"
+            "bad", "engine", f"{connection.shown} is no address.", "AI_ENGINE_URL=http://host:port, or https://…"
         )
     try:
         check_token(connection.token)
@@ -56,13 +56,13 @@ def check_gateway(connection: Connection, own_version: str) -> Iterator[Finding]
             alive = client.get("/healthz")
             if not _is_ours(alive):
                 advice = "Something else listens there: name the gateway with --url or STUDYAI_URL."
-                yield Finding("bad", "gateway", f"{connection.url} is not StudyAI's gateway.", advice)
+                yield Finding("bad", "gateway", f"{connection.shown} is not StudyAI's gateway.", advice)
                 return
-            yield _ready(client, connection.url, own_version)
+            yield _ready(client, connection.shown, own_version)
             yield _clock(alive)
     except httpx2.RequestError:
         advice = "Start it: make run, or sse-gateway. If it is elsewhere: --url or STUDYAI_URL."
-        yield Finding("bad", "gateway", f"Nothing answers at {connection.url}.", advice)
+        yield Finding("bad", "gateway", f"Nothing answers at {connection.shown}.", advice)
 
 
 def _channel(connection: Connection, target: str) -> grpc.Channel:
@@ -112,14 +112,25 @@ def _is_ours(alive: httpx2.Response) -> bool:
 def _ready(client: httpx2.Client, url: str, own_version: str) -> Finding:
     ready = client.get("/readyz")
     if not ready.is_success:
-        failed = ", ".join(ready.json().get("failed", [])) or f"HTTP {ready.status_code}"
+        failed = ", ".join(_members(ready).get("failed", [])) or f"HTTP {ready.status_code}"
         advice = "Its log says why. `engine`: it does not reach one, see AI_ENGINE_URL; `draining`: it is being ended."
         return Finding("bad", "gateway", f"{url} lives, and is not ready: {failed}.", advice)
-    theirs = client.get("/openapi.json").json()["info"]["version"]
+    theirs = _members(client.get("/openapi.json")).get("info", {}).get("version", "")
+    if not theirs:
+        return Finding("good", "gateway", f"{url} is ready.")
     if theirs.split(".")[0] != own_version.split(".", maxsplit=1)[0]:
         advice = "Install the client of the same major version."
         return Finding("doubtful", "gateway", f"{url} is ready; its version is {theirs}, ours {own_version}.", advice)
     return Finding("good", "gateway", f"{url} is ready (version {theirs}).")
+
+
+def _members(reply: httpx2.Response) -> dict[str, Any]:
+    """Returns what a reply tells; nothing where a proxy has something of its own in its place."""
+    try:
+        told = reply.json()
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _clock(reply: httpx2.Response) -> Finding:
