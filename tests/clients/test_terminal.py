@@ -125,6 +125,39 @@ def test_terminal_without_colours_gets_none(service: Service) -> None:
         assert not re.search(rb"\x1b\[[\d;]*\b(3[0-7]|38|4[0-7]|48|9[0-7])\b[\d;]*m", shown.raw)
 
 
+@pytest.mark.parametrize("style", [[], ["--plain"]], ids=["rendered", "plain"])
+def test_answer_gives_the_terminal_no_orders(service: Service, style: list[str]) -> None:
+    """Not to take another title, to fill the clipboard, or to write over what was written."""
+    service.upstream.script(*up.answer("One \x1b]0;title\x07two \x1b[2J", "\x9b2Jthree\r", "four\x08.\tfive\n"))
+    with terminal(*ASK, *style, "--url", service.url) as shown:
+        assert shown.end() == 0
+        assert re.search(r"One .*two .*three.*four.*five", shown.text)
+    orders = re.sub(rb"\x1b\[[\d;?]*[A-HKJhlm]|\r\n|\r(?=\x1b)", b"", bytes(shown.raw))
+    assert b"\x1b[2J" not in shown.raw
+    assert not re.search(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]", orders)
+
+
+def test_failure_gives_the_terminal_no_orders(service: Service) -> None:
+    told = {
+        "success": False,
+        "code": "INTERNAL\x1b]0;b",
+        "error": "No\x1b]0;a",
+        "retryable": False,
+        "request_id": "\x07",
+    }
+    service.upstream.default(up.reply(400, told))
+    with terminal(*ASK, "--url", service.upstream.base_url.removesuffix("/v1")) as shown:
+        assert shown.end() == 1
+        assert "studyai: No" in shown.text
+        assert b"\x1b]" not in shown.raw
+        assert b"\x07" not in shown.raw
+
+
+def test_pipe_gets_the_answer_as_it_is(service: Service) -> None:
+    service.upstream.script(*up.answer("One\x1b[1m two"))
+    assert run(*ASK, "-q", "--url", service.url)[1] == "One\x1b[1m two\n"
+
+
 @pytest.mark.parametrize(("encoding", "words"), [("ascii", "Caf? x ? +"), ("latin-1", "Café × ? +")])
 def test_letters_that_the_output_lacks_do_not_end_the_answer(service: Service, encoding: str, words: str) -> None:
     service.upstream.default(*up.answer(WORDS))

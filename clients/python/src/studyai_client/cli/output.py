@@ -26,6 +26,10 @@ _CUT = {
     "stopped": "stopped",
 }
 
+_CONTROLS = [code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"]
+_HARMLESS = dict.fromkeys(_CONTROLS, "\ufffd") | {ord("\r"): " "}
+"""To a terminal, control characters are orders, and neither an answer nor who poses as the service may give any."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
@@ -118,6 +122,7 @@ class Output:
             self._say(Text(text, style=style))
 
     def _say(self, text: Text) -> None:
+        text.plain = text.plain.translate(_HARMLESS)
         self._notes.print(text)
 
 
@@ -137,7 +142,7 @@ class PlainOutput(Output):
     def delta(self, event: Delta) -> None:
         """Shows more of the text."""
         self._open_line = not event.text.endswith("\n")
-        _write(event.text)
+        _write(event.text.translate(_HARMLESS) if sys.stdout.isatty() else event.text)
 
     def retrying(self, error: StudyAIError, pause: float) -> None:
         """See `Output`. The line goes on after it."""
@@ -171,7 +176,7 @@ class TerminalOutput(Output):
 
     def delta(self, event: Delta) -> None:
         """Shows more of the text."""
-        self._rendering.feed(event.text)
+        self._rendering.feed(event.text.translate(_HARMLESS))
 
     def finished(self, event: Finished) -> None:
         """See `Output`."""
