@@ -281,6 +281,20 @@ def test_missing_files_are_named_in_a_line(tmp_path: Path) -> None:
     assert (status, "ca.pem cannot be" in said) == (2, True)
 
 
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_file_without_certificates_is_named(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "ca.pem").write_text("not one")
+    status, written, said = run(*ASK, "--url", f"{scheme}://127.0.0.1:9", "--ca-file", "ca.pem", cwd=tmp_path)
+    assert (status, written) == (2, "")
+    assert "ca.pem holds no certificate in PEM." in re.sub(r"[\s│]+", " ", said)
+
+
+def test_socks_proxy_is_told_with_what_to_install() -> None:
+    status, written, said = run(*ASK, settings={"ALL_PROXY": "socks5://127.0.0.1:9"})
+    assert (status, written) == (1, "")
+    assert re.fullmatch("studyai: .*SOCKS proxy.* 'socksio' .*\n", said)
+
+
 def test_engine_that_forgot_the_answer_when_it_restarted_is_told_with_what_to_do(service: Service) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
     port = free_port()

@@ -147,6 +147,9 @@ def _exit(work: answering.Work) -> None:
         named = f"{error.filename}: " if error.filename else ""
         print(f"studyai: {named}{error.strerror or error}", file=sys.stderr)
         status = _UNREADABLE if error.filename else answering.FAILED
+    except ImportError as error:  # an extra: what gRPC needs, or a SOCKS proxy
+        print(f"studyai: {error}", file=sys.stderr)
+        status = answering.FAILED
     except KeyboardInterrupt:
         status = INTERRUPTED
     except StudyAIError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import Annotated
 
 import typer
@@ -13,9 +14,14 @@ DEFAULT_TIMEOUT = 120.0
 _WHERE, _HOW, _WHO = "Where StudyAI is", "How the answer is shown", "Who asks, and where it belongs"
 
 
-def _readable(file: str | None) -> str | None:
+def _authorities(file: str | None) -> str | None:
     if file and not os.access(file, os.R_OK):
         raise typer.BadParameter(f"{file} cannot be read.")
+    try:
+        if file:
+            ssl.create_default_context(cafile=file)
+    except OSError:
+        raise typer.BadParameter(f"{file} holds no certificate in PEM.") from None
     return file
 
 
@@ -50,7 +56,7 @@ CaFile = Annotated[
     typer.Option(
         envvar="STUDYAI_CA_FILE",
         metavar="FILE",
-        callback=_readable,
+        callback=_authorities,
         help="Authorities to trust for TLS, PEM, in place of the public ones.",
         rich_help_panel=_WHERE,
     ),
