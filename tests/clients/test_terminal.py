@@ -110,6 +110,15 @@ def test_terminal_that_becomes_narrower_gets_lines_that_fit(service: Service) ->
     assert " ".join(lines).split() == ["word"] * 30
 
 
+def test_what_looks_like_html_is_not_left_out(service: Service) -> None:
+    text = "A List<String>, with `#`include <list> and x<y>z.\n\n<b>\nNext.\n</b>\n\n| a |\n|---|\n| p<q>r |\n\nEnd.\n"
+    service.upstream.script(*up.answer(*re.findall(r"\S+\s*", text)))
+    with terminal(*ASK, "--url", service.url) as shown:
+        assert shown.end() == 0
+        for words in ("A List<String>, with #include <list> and x<y>z.", "<b> Next. </b>", "p<q>r"):
+            assert words in shown.text
+
+
 def test_dumb_terminal_gets_plain_text(service: Service) -> None:
     service.upstream.script(*up.answer("We **subtract** 7."))
     with terminal(*ASK, "--url", service.url, TERM="dumb") as shown:

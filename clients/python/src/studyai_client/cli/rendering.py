@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _WIDEST = 100
 """Columns: longer lines are hard to read."""
 _PER_SECOND = 15
-_PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").enable("strikethrough")
 
 
 class MarkdownStream:
@@ -131,12 +131,19 @@ class _Block:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(options.max_width, _WIDEST)
-        drawn = console.render_lines(Markdown(self._text), options.update(width=width, height=None), pad=False)
+        drawn = console.render_lines(_markdown(self._text), options.update(width=width, height=None), pad=False)
         gap: list[list[Segment]] = [[]] if self._gap else []
         lines = gap + _trimmed(drawn)
         for line in lines[-self._height :] if self._height else lines:
             yield from line
             yield Segment.line()
+
+
+def _markdown(text: str) -> Markdown:
+    """Returns text to be rendered. Rich's own parser takes `List<String>` for HTML, and shows none of that."""
+    markdown = Markdown("")
+    markdown.parsed = _PARSER.parse(text)
+    return markdown
 
 
 def _trimmed(lines: list[list[Segment]]) -> list[list[Segment]]:
