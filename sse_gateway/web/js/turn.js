@@ -14,7 +14,7 @@ export class Turn {
   #question;
   #kept; // all that a reload needs, but for the picture
   #desk;
-  #answer = element("div", "answer");
+  #answer = Object.assign(element("div", "answer"), { dir: "auto" });
   #state = element("div", "state");
   #view = new AnswerView(this.#answer, follow);
   #controller;
@@ -29,7 +29,7 @@ export class Turn {
     this.#number = number;
     this.#question = question;
     this.#kept = { key: newId(), seen: nothingSeen(), state: "asking", ...kept };
-    const asked = element("div", "question", question.prompt);
+    const asked = Object.assign(element("div", "question", question.prompt), { dir: "auto" });
     const { thumbnail } = this.#kept;
     if (thumbnail) asked.prepend(Object.assign(element("img"), { src: urlOf(thumbnail), alt: "The picture you asked about" }));
     by("turns").append(asked, this.#answer, this.#state);
