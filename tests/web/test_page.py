@@ -147,6 +147,27 @@ def test_offline_is_shown_and_the_question_is_sent_when_the_network_is_back(page
     expect(page.locator(".answer")).to_have_text("x is 5.")
 
 
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "in one reply"])
+def test_question_is_sent_when_the_network_is_back_however_long_that_takes(
+    page: Page, service: Service, *, streaming: bool
+) -> None:
+    page.clock.install()
+    page.reload()
+    page.evaluate("(streaming) => localStorage.setItem('streaming', streaming)", streaming)
+    page.reload()
+    page.context.set_offline(True)
+    with page.expect_event("requestfailed"):
+        ask(page)
+    for _ in range(20):
+        with page.expect_event("requestfailed", timeout=8000):
+            page.clock.run_for(6000)
+    expect(page.locator(".state")).to_contain_text("I go on when you are back.")
+    script(service, "x is 5.")
+    page.context.set_offline(False)
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+    assert len(service.upstream.requests) == 1
+
+
 SCRIPTS = [
     "<script>window.hacked = 1</script>",
     "<img src=x onerror='window.hacked = 1'>",

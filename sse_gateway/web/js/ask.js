@@ -6,7 +6,7 @@ import { backOff, events, headers, pause, send } from "./wire.js";
 const STREAM = "/api/ai/chat-image-stream";
 const WHOLE = "/api/ai/chat-image";
 const ANSWERS = "/api/ai/answers/";
-const MAX_FAILURES = 12; // in a row: about a minute
+const MAX_FAILURES = 12; // in a row, with a network: about a minute
 const LONGEST_WAIT_MS = 5000;
 const FALLBACK_AFTER = 3; // streams that broke before a single event came
 const CANNOT_STREAM = Symbol("cannot stream");
@@ -78,10 +78,13 @@ async function* streamed(question, options) {
       }
     } catch (error) {
       options.signal.throwIfAborted();
-      failures += 1;
-      if (navigator.onLine && !seen.answer && error.name === "TimeoutError") return CANNOT_STREAM;
-      if (navigator.onLine && !seen.answer && failures >= FALLBACK_AFTER) return CANNOT_STREAM;
-      if (failures > MAX_FAILURES) return yield unreachable();
+      if (navigator.onLine) {
+        failures += 1;
+        if (!seen.answer && (error.name === "TimeoutError" || failures >= FALLBACK_AFTER)) return CANNOT_STREAM;
+        if (failures > MAX_FAILURES) return yield unreachable();
+      } else {
+        wait = LONGEST_WAIT_MS; // and again, however long: the page has promised it
+      }
     }
     yield { type: "state", state: "reconnecting" };
     await pause(wait, options.signal);
@@ -112,6 +115,7 @@ async function* whole(question, options) {
       wait = refused.retryAfter ?? wait;
     } catch {
       options.signal.throwIfAborted();
+      if (!navigator.onLine) [failures, wait] = [0, LONGEST_WAIT_MS];
       if (failures > MAX_FAILURES) return yield unreachable();
     }
     yield { type: "state", state: "reconnecting" };
