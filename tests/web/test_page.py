@@ -63,6 +63,51 @@ def test_follow_up_needs_no_second_picture(page: Page, service: Service) -> None
     assert "x is 5." in json.dumps(messages)
 
 
+HOLD = """() => {
+    const open = window.createImageBitmap;
+    window.createImageBitmap = async (...picture) => {
+        await new Promise((release) => { window.release = release; });
+        return open(...picture);
+    };
+}"""
+
+
+def test_question_waits_for_the_picture_that_is_being_prepared(page: Page, service: Service) -> None:
+    """Else it would be asked about the picture before, and the new one left lying for the next question."""
+    script(service, "x is 5.")
+    ask(page)
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+    page.evaluate(HOLD)
+    script(service, "y is 6.")
+    prompt = page.get_by_role("textbox", name="Your question")
+    prompt.fill("And here?")
+    page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Ask").click()
+    page.evaluate("window.release()")
+    expect(page.locator(".answer").last).to_have_text("y is 6.")
+    expect(page.locator(".question").last.get_by_role("img")).to_be_visible()
+    expect(page.get_by_alt_text("Your picture")).to_be_hidden()
+    assert len(service.upstream.requests) == 2
+
+
+def test_question_is_kept_where_the_picture_that_it_waits_for_is_none(page: Page, service: Service) -> None:
+    script(service, "x is 5.")
+    ask(page)
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+    page.evaluate(HOLD)
+    prompt = page.get_by_role("textbox", name="Your question")
+    prompt.fill("And here?")
+    page.get_by_label("Take or choose a picture").set_input_files(
+        {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
+    )
+    page.get_by_role("button", name="Ask").click()
+    page.evaluate("window.release()")
+    expect(page.get_by_role("alert")).to_contain_text("I cannot open this file")
+    expect(prompt).to_have_value("And here?")
+    assert len(service.upstream.requests) == 1
+
+
 def test_stop_keeps_the_text_so_far_and_ends_the_model(page: Page, service: Service) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("So far."), up.silence())
     ask(page)

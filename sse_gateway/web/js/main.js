@@ -6,7 +6,8 @@ import { by, follow, say } from "./page.js";
 import { pictureIn, prepare, urlOf } from "./picture.js";
 import { Turn } from "./turn.js";
 
-const page = { picture: null, asking: null };
+// `taking`: the picture that is being prepared; `isSubmitted`: whether the question waits for it.
+const page = { picture: null, taking: null, isSubmitted: false, asking: null };
 
 const desk = {
   options: () => ({ streaming: by("streaming").checked, token: inTab.get("token", "") }),
@@ -81,13 +82,16 @@ function showOffline() {
 async function take(file) {
   if (!file) return;
   by("trouble").textContent = "";
-  try {
-    setPicture(await prepare(file));
-    by("prompt").focus();
-  } catch {
-    by("trouble").textContent = "I cannot open this file as a picture. Please take a photo or a screenshot.";
-  }
+  const taking = (page.taking = prepare(file));
+  const picture = await taking.catch(() => null);
   by("file").value = "";
+  if (page.taking !== taking) return; // another was chosen meanwhile, or a new page begun
+  const { isSubmitted } = page;
+  Object.assign(page, { taking: null, isSubmitted: false });
+  if (!picture) return void (by("trouble").textContent = "I cannot open this file as a picture. Please take a photo or a screenshot.");
+  setPicture(picture);
+  if (isSubmitted) submit();
+  else by("prompt").focus();
 }
 
 function setPicture(picture) {
@@ -102,6 +106,7 @@ function setPicture(picture) {
 function startOver() {
   page.asking?.stop();
   conversation.forget();
+  Object.assign(page, { taking: null, isSubmitted: false });
   setPicture(null);
   by("prompt").value = by("trouble").textContent = "";
   by("turns").replaceChildren();
@@ -113,6 +118,7 @@ function startOver() {
 function submit() {
   const prompt = by("prompt").value.trim();
   if (page.asking) return;
+  if (page.taking) return void (page.isSubmitted = true);
   const missing = !prompt ? "Please write a question." : !page.picture && !conversation.hasPicture ? "Please add a picture of the page first." : "";
   by("trouble").textContent = missing;
   if (missing) return (prompt ? by("file") : by("prompt")).focus();
