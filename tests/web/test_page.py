@@ -51,6 +51,22 @@ def test_answer_appears_while_it_is_written_with_its_maths_and_markdown(page: Pa
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_formula_in_a_quotation_and_in_a_list_is_what_was_written(page: Page, service: Service) -> None:
+    script(service, "> **Rule**\n>\n> $$\n> a + b\n> = c\n> $$\n\n- so\n\n  $$\n  x\n  = 5\n  $$\n")
+    ask(page)
+    formulas = page.locator(".answer annotation")
+    expect(formulas).to_have_count(2)
+    assert [" ".join(source.split()) for source in formulas.all_text_contents()] == ["a + b = c", "x = 5"]
+
+
+def test_what_is_no_formula_after_all_stays_as_it_was_written(page: Page, service: Service) -> None:
+    text = r"It is $5 and {6$ or \(x^{2\)."
+    script(service, text)
+    ask(page)
+    expect(page.get_by_role("button", name="Ask")).to_be_visible()
+    expect(page.locator(".answer")).to_have_text(text)
+
+
 def test_follow_up_needs_no_second_picture(page: Page, service: Service) -> None:
     script(service, "x is 5.")
     ask(page)

@@ -12,7 +12,7 @@ const WINDOW = 4000; // characters looked at at once, of a long text that comes 
 const GROWTH = 600; // characters that a block grows by at once
 const markdown = new MarkdownIt({ html: false, linkify: true }).use(maths).disable("image");
 markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false }); // "x.is" is no address
-const KEEP = { ALLOWED_ATTR: ["href", "class", "data-display", "start"], FORBID_TAGS: ["style", "form", "input", "img", "svg"] };
+const KEEP = { ALLOWED_ATTR: ["href", "class", "data-kind", "start"], FORBID_TAGS: ["style", "form", "input", "img", "svg"] };
 
 DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   if (node.tagName !== "A") return;

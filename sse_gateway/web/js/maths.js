@@ -16,7 +16,7 @@ export function maths(markdown) {
   markdown.block.ruler.before("fence", "maths", block, { alt: ["paragraph", "blockquote", "list"] });
   markdown.renderer.rules.maths = (tokens, index) => {
     const { content, meta } = tokens[index];
-    return `<span class="maths" data-display="${meta}">${markdown.utils.escapeHtml(content)}</span>`;
+    return `<span class="maths" data-kind="${meta}">${markdown.utils.escapeHtml(content)}</span>`;
   };
 }
 
@@ -32,12 +32,13 @@ export function drawFormulas(nodes) {
 
 function fill(place) {
   const source = place.textContent;
+  const [open, close, displayMode] = OPENINGS[place.dataset.kind];
   drawn.set(place, source);
   try {
     // Into the element: markup would bring styles of its own, which the page's policy does not let in.
-    katex.render(source, place, { displayMode: place.dataset.display === "true", maxExpand: 500, maxSize: 20 });
+    katex.render(source, place, { displayMode, maxExpand: 500, maxSize: 20 });
   } catch {
-    place.textContent = source;
+    place.textContent = open + source + close;
   }
 }
 
@@ -47,7 +48,7 @@ export function isFormula(node) {
 
 /** Whether a formula that is drawn is what another element says. */
 export function sameFormula(place, other) {
-  return isFormula(other) && drawn.get(place) === other.textContent && place.dataset.display === other.dataset.display;
+  return isFormula(other) && drawn.get(place) === other.textContent && place.dataset.kind === other.dataset.kind;
 }
 
 /** Where a text's last formula begins that has not ended yet, or the text's length. */
@@ -99,7 +100,7 @@ function inline(state, silent) {
   const found = opening(state.src, state.pos);
   const end = found ? closing(state.src, state.pos, found) : -1;
   if (end <= state.pos + (found?.[0].length ?? 0)) return false;
-  if (!silent) push(state, state.src.slice(state.pos + found[0].length, end), found[2]);
+  if (!silent) push(state, state.src.slice(state.pos + found[0].length, end), found);
   state.pos = end + found[1].length;
   return true;
 }
@@ -108,15 +109,18 @@ function block(state, startLine, endLine, silent) {
   const start = state.bMarks[startLine] + state.tShift[startLine];
   const found = OPENINGS.find(([open, , display]) => display && state.src.startsWith(open, start));
   if (!found) return false;
+  const lines = [];
   for (let line = startLine; line < endLine; line += 1) {
-    const from = line === startLine ? start + found[0].length : state.bMarks[line];
-    const end = state.src.indexOf(found[1], from);
+    // Within a quotation a line begins with its marks.
+    const from = line === startLine ? start + found[0].length : state.bMarks[line] + state.tShift[line];
+    const end = state.src.slice(0, state.eMarks[line]).indexOf(found[1], from);
     if (line > startLine && state.isEmpty(line)) return false;
-    if (end < 0 || end >= state.eMarks[line]) continue;
+    lines.push(state.src.slice(from, end < 0 ? state.eMarks[line] : end));
+    if (end < 0) continue;
     if (state.src.slice(end + found[1].length, state.eMarks[line]).trim()) return false;
     if (silent) return true;
     state.line = line + 1;
-    const token = push(state, state.src.slice(start + found[0].length, end), true);
+    const token = push(state, lines.join("\n"), found);
     token.map = [startLine, state.line];
     token.block = true;
     return true;
@@ -124,9 +128,9 @@ function block(state, startLine, endLine, silent) {
   return false;
 }
 
-function push(state, content, display) {
+function push(state, content, kind) {
   const token = state.push("maths", "", 0);
   token.content = content.trim();
-  token.meta = display;
+  token.meta = OPENINGS.indexOf(kind);
   return token;
 }
