@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -212,6 +212,16 @@ def test_nobody_there_is_told_after_the_last_attempt(wire: Wire) -> None:
 def test_question_that_would_be_refused_is_not_sent(picture: sa.Picture, prompt: str, error: type[Exception]) -> None:
     with StudyAI("http://127.0.0.1:9") as studyai, pytest.raises(error):
         studyai.ask(picture, prompt)
+
+
+@pytest.mark.parametrize("client", [StudyAI, AsyncStudyAI])
+async def test_option_that_there_is_not_is_refused(client: type[StudyAI | AsyncStudyAI]) -> None:
+    """Else the question would be asked without what was meant."""
+    asking, wrong = client("http://127.0.0.1:9"), cast("Any", {"session": "tuesday"})
+    with pytest.raises(TypeError, match="session: there are key, session_id, student_id, subject, timeout"):
+        asking.ask(WORKSHEET, "x?", **wrong)
+    with pytest.raises(TypeError, match="session: there are student_id, timeout"):
+        asking.resume("a1", **wrong)
 
 
 def test_picture_that_only_base64_makes_too_large_goes_over_grpc_alone(service: Service) -> None:

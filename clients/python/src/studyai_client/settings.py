@@ -91,6 +91,7 @@ class Settings:
         streaming: bool,
     ) -> Progress:
         """Returns the beginning of an answer; see `StudyAI.ask`."""
+        _check_names(options, AskOptions)
         question = Question(
             image=load_picture(picture),
             prompt=prompt,
@@ -103,6 +104,7 @@ class Settings:
 
     def resuming(self, answer_id: str, options: ReadOptions) -> Progress:
         """Returns the beginning of an answer that was begun before; see `StudyAI.resume`."""
+        _check_names(options, ReadOptions)
         origin = Resume(checked(answer_id), self.student(options.get("student_id")), None)
         return Progress(origin, self.backoff, self.deadline(options))
 
@@ -134,6 +136,12 @@ def check_token(token: str | None) -> None:
     """
     if token and not _TOKEN.fullmatch(token):
         raise ValueError("The token has letters that no header takes. Is it copied whole, and nothing else with it?")
+
+
+def _check_names(options: ReadOptions, kind: type[ReadOptions]) -> None:
+    known = kind.__annotations__.keys()  # a TypedDict has those of its bases, too
+    for name in options.keys() - known:
+        raise TypeError(f"No option {name}: there are {', '.join(sorted(known))}.")
 
 
 def checked(answer_id: str) -> str:
