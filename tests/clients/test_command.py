@@ -93,6 +93,13 @@ def test_follow_up_needs_a_session_and_no_picture(service: Service) -> None:
     assert "And y?" in service.upstream.requests[1].body.decode()
 
 
+@pytest.mark.parametrize("question", ["-3x=9", "-x = 3, or not?", "-", "- a\n- b"])
+def test_question_that_begins_with_a_minus_is_one(service: Service, question: str) -> None:
+    for number, words in enumerate([[PICTURE, question, "-q"], ["-q", PICTURE, "--", question]]):
+        assert run("ask", *where(service), *words) == (0, "Hello there.\n", "")
+        assert json.dumps(question)[1:-1] in service.upstream.requests[number].body.decode()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,11 +1,13 @@
 """The commands. What they can be told is in `parameters`, what they do in the modules beside."""
 
 # No `from __future__ import annotations`: typer reads the annotations.
+import re
 import sys
 from importlib.metadata import version
-from typing import Annotated, BinaryIO, TextIO, cast
+from typing import Annotated, Any, BinaryIO, TextIO, cast
 
 import typer
+from typer.core import TyperCommand
 
 from studyai_client.cli import INTERRUPTED, answering
 from studyai_client.cli import parameters as say
@@ -17,6 +19,8 @@ from studyai_client.settings import AskOptions, check_token
 
 _UNREADABLE = 2
 """A file that is named and cannot be read is as wrong as the rest of a command line."""
+_MINUS = re.compile(r"-(\d|[^-].*\s| )", re.DOTALL)
+"""How a question begins, and no option: -3x, or -x = 3."""
 
 app = typer.Typer(
     help=say.APP,
@@ -27,6 +31,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class Asking(TyperCommand):
+    """The command `ask`, whose question may begin with a minus."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts such a question where it is not taken for options."""
+        questions = [] if "--" in args else [argument for argument in args if _MINUS.match(argument)]
+        options = [argument for argument in args if argument not in questions]
+        return super().parse_args(ctx, [*options, "--", *questions] if questions else args)
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +55,7 @@ def studyai(
         raise typer.Exit
 
 
-@app.command(help=say.ASK, short_help="Ask about a picture; the answer appears while it is written.")
+@app.command(cls=Asking, help=say.ASK, short_help="Ask about a picture; the answer appears while it is written.")
 def ask(
     picture: say.Picture,
     question: say.QuestionText = None,
