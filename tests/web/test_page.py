@@ -17,7 +17,7 @@ from tests.upstream import Signal
 from tests.web.conftest import ask
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
     from tests.end_to_end.conftest import Service
 
@@ -206,6 +206,24 @@ def test_offline_is_shown_and_the_question_is_sent_when_the_network_is_back(page
     expect(page.locator(".state")).to_contain_text("You are offline")
     page.context.set_offline(False)
     expect(page.locator(".answer")).to_have_text("x is 5.")
+
+
+def test_answer_that_is_forgotten_again_and_again_is_given_up(page: Page, service: Service) -> None:
+    """Each time the question is sent once more the model is asked anew, and somebody pays."""
+    start = {"type": "start", "timestamp": "2026-01-01T00:00:00Z", "model": "m", "answer_id": "a1", "session_id": "s"}
+    forgotten = {"success": False, "code": "ANSWER_NOT_FOUND", "retryable": False}
+    asked: list[str] = []
+
+    def cut(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(body=f"id: 0\ndata: {json.dumps(start)}\n\n", content_type="text/event-stream")
+
+    page.route("**/api/ai/chat-image-stream", cut)
+    page.route("**/api/ai/answers/a1*", lambda route: route.fulfill(status=404, json=forgotten))
+    ask(page)
+    expect(page.locator(".state")).to_contain_text("The answer broke off. Please try again.")
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "in one reply"])

@@ -1,6 +1,6 @@
 // One question and its answer, over whatever network there is: streamed, resumed, asked again under the same key, or in
 // one reply. The key names the question, so that however often it is sent the model is asked once.
-import { refusal, told, unreachable } from "./failures.js";
+import { brokenOff, refusal, told, unreachable } from "./failures.js";
 import { backOff, events, headers, pause, send } from "./wire.js";
 
 const STREAM = "/api/ai/chat-image-stream";
@@ -8,6 +8,7 @@ const WHOLE = "/api/ai/chat-image";
 const ANSWERS = "/api/ai/answers/";
 const MAX_FAILURES = 12; // in a row, with a network: about a minute
 const LONGEST_WAIT_MS = 5000;
+const ASKED_AT_MOST = 3; // of an answer that engines forget
 const FALLBACK_AFTER = 3; // streams that broke before a single event came
 const CANNOT_STREAM = Symbol("cannot stream");
 
@@ -53,6 +54,7 @@ async function answerId(question, options) {
 
 async function* streamed(question, options) {
   const { seen } = options;
+  let forgotten = 0;
   for (let failures = 0; ; ) {
     let wait = backOff(failures);
     try {
@@ -60,8 +62,8 @@ async function* streamed(question, options) {
       if (!response.ok) {
         const refused = await refusal(response);
         if (refused.code === "ANSWER_NOT_FOUND") {
+          if (++forgotten === ASKED_AT_MOST) return yield brokenOff();
           seen.answer = seen.last = null; // its engine is gone: the key asks anew
-          failures += 1;
           continue;
         }
         if (!worthWaiting(refused) || ++failures > FALLBACK_AFTER) return yield refused;

@@ -28,6 +28,10 @@ export function unreachable() {
   return told({ code: "UNREACHABLE", retryable: true });
 }
 
+export function brokenOff() {
+  return told({ code: "UPSTREAM_TRUNCATED", retryable: true });
+}
+
 /** The `error` event that a response with an error's status is. */
 export async function refusal(response) {
   const body = await response.json().catch(() => ({}));
