@@ -57,6 +57,23 @@ def test_curl_line_sends_the_same_question(page: Page, service: Service, tmp_pat
     assert "What's 100 % of x\\y?" in texts
 
 
+def test_send_pressed_twice_sends_once(page: Page, service: Service) -> None:
+    page.goto(f"{service.url}/playground")
+    page.evaluate("""() => {
+        const open = window.createImageBitmap;
+        window.createImageBitmap = async (...picture) => {
+            await new Promise((release) => { window.release = release; });
+            return open(...picture);
+        };
+    }""")
+    page.get_by_label("Picture").set_input_files(WORKSHEET)
+    service.upstream.default(up.stream_headers(), up.chunk("Hello"), up.finish(), up.done())
+    page.locator("#send").evaluate("(button) => { button.click(); button.click(); window.release(); }")
+    expect(page.get_by_role("region", name="Events")).to_contain_text('"type":"end"')
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    assert len(service.upstream.requests) == 1
+
+
 def test_answer_can_be_stopped(page: Page, service: Service) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Hel"), up.silence())
     page.goto(f"{service.url}/playground")

@@ -33,6 +33,7 @@ function authorization() {
 }
 
 async function send() {
+  by("send").disabled = true; // the picture may take a moment
   const picture = await now.picture;
   const question = { prompt: by("prompt").value, subject: by("subject").value, accumulate: by("accumulate").checked };
   if (by("session").value) question.session_id = by("session").value;
