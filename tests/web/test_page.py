@@ -79,6 +79,25 @@ def test_follow_up_needs_no_second_picture(page: Page, service: Service) -> None
     assert "x is 5." in json.dumps(messages)
 
 
+def test_question_that_is_too_long_is_told_so_and_nothing_of_it_is_lost(page: Page, service: Service) -> None:
+    text = "👩‍🏫 " * 1001
+    page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+    expect(page.get_by_alt_text("Your picture")).to_be_visible()
+    prompt = page.get_by_role("textbox", name="Your question")
+    prompt.focus()
+    page.evaluate("(text) => document.execCommand('insertText', false, text)", text)  # as a paste does
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "Your question is too long: it has 4,003 characters, 4,000 is the most."
+    )
+    expect(prompt).to_have_value(text)
+    assert service.upstream.requests == []
+    script(service, "x is 5.")
+    prompt.fill(text[:-5])
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+
+
 HOLD = """() => {
     const open = window.createImageBitmap;
     window.createImageBitmap = async (...picture) => {

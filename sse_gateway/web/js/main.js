@@ -6,6 +6,8 @@ import { by, follow, say } from "./page.js";
 import { pictureIn, prepare, urlOf } from "./picture.js";
 import { Turn } from "./turn.js";
 
+const LONGEST = 4000; // a question, in characters
+const count = (number) => number.toLocaleString("en");
 // `taking`: the picture that is being prepared; `isSubmitted`: whether the question waits for it.
 const page = { picture: null, taking: null, isSubmitted: false, asking: null };
 
@@ -119,9 +121,9 @@ function submit() {
   const prompt = by("prompt").value.trim();
   if (page.asking) return;
   if (page.taking) return void (page.isSubmitted = true);
-  const missing = !prompt ? "Please write a question." : !page.picture && !conversation.hasPicture ? "Please add a picture of the page first." : "";
-  by("trouble").textContent = missing;
-  if (missing) return (prompt ? by("file") : by("prompt")).focus();
+  const [sentence, field] = wrong(prompt);
+  by("trouble").textContent = sentence;
+  if (field) return by(field).focus();
   // A session of our own, so that the fallback, whose reply names none, goes on in the same one.
   if (!conversation.session) conversation.begin(newId());
   const { base64, thumbnail } = page.picture ?? {};
@@ -132,6 +134,15 @@ function submit() {
   setPicture(null);
   say("Your question is sent.");
   turn.run();
+}
+
+/** What has to be put right before a question can be sent, and where. */
+function wrong(prompt) {
+  const { length } = [...prompt]; // as the service counts
+  if (!length) return ["Please write a question.", "prompt"];
+  if (length > LONGEST) return [`Your question is too long: it has ${count(length)} characters, ${count(LONGEST)} is the most.`, "prompt"];
+  if (!page.picture && !conversation.hasPicture) return ["Please add a picture of the page first.", "file"];
+  return [""];
 }
 
 /** Shows what was said in this tab before the page was loaded again, and goes on with the answer that was being written. */
