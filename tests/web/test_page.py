@@ -319,6 +319,20 @@ def test_picture_can_be_pasted_and_dropped_and_a_file_that_is_none_is_told_of(pa
     expect(page.get_by_role("alert")).to_contain_text("I cannot open this file as a picture")
 
 
+@pytest.mark.parametrize("kind", ["application/pdf", ""])  # the latter is what a system says that knows no HEIC
+def test_file_of_another_kind_that_is_dropped_is_told_of(page: Page, service: Service, kind: str) -> None:
+    del service
+    page.evaluate(
+        """(type) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File(["x"], "page", {type}));
+        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
+    }""",
+        kind,
+    )
+    expect(page.get_by_role("alert")).to_contain_text("I cannot open this file as a picture")
+
+
 def test_question_is_asked_with_the_keyboard_alone(page: Page, service: Service) -> None:
     script(service, "x is 5.")
     page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)

@@ -52,7 +52,8 @@ function base64(blob) {
   });
 }
 
-/** The first picture among what was pasted or dropped. */
+/** The first picture among what was pasted or dropped, or else the first file, so that it is told that it is none. */
 export function pictureIn(transfer) {
-  return [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/"));
+  const files = [...(transfer?.files ?? [])];
+  return files.find((file) => file.type.startsWith("image/")) ?? files[0];
 }
