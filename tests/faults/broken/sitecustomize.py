@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def _break_gateway() -> None:
     _break(events, "answer_reply", "replying", lambda answer: str(answer.text))
 
 
+sys.path.insert(0, str(Path.cwd()))  # as `python -m` does later: it is this checkout's service that is to break
 if "engine_grpc" in sys.orig_argv:
     _break_engine()
 if "sse_gateway" in sys.orig_argv:
