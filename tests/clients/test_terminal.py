@@ -220,8 +220,10 @@ def test_ctrl_c_that_cannot_stop_the_answer_does_not_say_that_it_has(service: Se
         assert shown.end() == 130
         assert "Stopped" not in shown.text
         assert "Some" in shown.text
-        assert "to stop it: studyai stop" in shown.text.replace("\n", "")
-    service.upstream.requests[0].closed.block(40)
+        named = re.search(r"to stop it: studyai stop (\w{32})", shown.text.replace("\n", ""))
+    assert named
+    assert run("stop", named[1], "--url", service.url) == (0, "", "Stopped.\n")
+    service.upstream.requests[0].closed.block()
 
 
 @pytest.mark.parametrize("mode", [[], ["--no-stream"]])
