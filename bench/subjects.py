@@ -21,6 +21,7 @@ from bench.processes import cpu_seconds, memory_kib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _HERE = Path(__file__).parent
 _PEERS = _HERE / "peers"
@@ -115,32 +116,28 @@ class Bench:
             _wait_for(port)
             yield Running("litellm", (port,), _COMPLETIONS, True, [process.pid])
 
-    @contextmanager
-    def two_hop(self) -> Iterator[Running]:
+    def two_hop(self) -> AbstractContextManager[Running]:
         """A plain FastAPI engine behind a plain FastAPI proxy."""
-        engine, gateway = _free_ports(2)
-        environment = {"OPENAI_BASE_URL": self._base_url, "ENGINE_URL": f"http://127.0.0.1:{engine}"}
-        with ExitStack() as stack:
-            processes = [
-                stack.enter_context(_process([*_uvicorn(module), "--port", str(port)], environment))
-                for module, port in (("two_hop_engine", engine), ("two_hop_gateway", gateway))
-            ]
-            _wait_for(engine)
-            _wait_for(gateway)
-            yield Running("two-hop", (gateway,), _STREAM, False, [process.pid for process in processes])
+        return self._pair("two-hop", _uvicorn("two_hop_engine"), _uvicorn("two_hop_gateway"))
+
+    def bare(self) -> AbstractContextManager[Running]:
+        """Two services with gRPC between them, as this one's, that do nothing else."""
+        engine = [sys.executable, "-m", "bench.peers.bare_engine"]
+        return self._pair("bare", engine, [*_uvicorn("bare_gateway"), "--lifespan", "off"])
 
     @contextmanager
-    def bare(self) -> Iterator[Running]:
-        """Two services with gRPC between them, as this one's, that do nothing else."""
-        engine, gateway = _free_ports(2)
-        environment = {"OPENAI_BASE_URL": self._base_url, "ENGINE_PORT": str(engine), "ENGINE": f"127.0.0.1:{engine}"}
-        commands = [[sys.executable, "-m", "bench.peers.bare_engine"], [*_uvicorn("bare_gateway"), "--lifespan", "off"]]
-        commands[1] += ["--port", str(gateway)]
+    def _pair(self, name: str, *commands: list[str]) -> Iterator[Running]:
+        """An engine and a gateway; each command is given a port."""
+        ports = _free_ports(2)
+        environment = {"OPENAI_BASE_URL": self._base_url, "ENGINE_URL": f"http://127.0.0.1:{ports[0]}"}
         with ExitStack() as stack:
-            processes = [stack.enter_context(_process(command, environment)) for command in commands]
-            _wait_for(engine)
-            _wait_for(gateway)
-            yield Running("bare", (gateway,), _STREAM, False, [process.pid for process in processes])
+            processes = [
+                stack.enter_context(_process([*command, "--port", str(port)], environment))
+                for command, port in zip(commands, ports, strict=True)
+            ]
+            for port in ports:
+                _wait_for(port)
+            yield Running(name, ports[1:], _STREAM, False, [process.pid for process in processes])
 
     @contextmanager
     def ours(self, how: Ours | None = None) -> Iterator[Running]:

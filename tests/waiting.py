@@ -21,11 +21,14 @@ def eventually(condition: Callable[[], Any], within: float = 10, told: Callable[
         time.sleep(_PAUSE_SECONDS)
 
 
-async def until(condition: Callable[[], Any], within: float = 5) -> None:
+async def until(condition: Callable[[], Any], within: float = 5, told: Callable[[], object] = lambda: None) -> None:
     """The same for asyncio, where it may take an await to tell whether `condition` holds."""
-    async with asyncio.timeout(within):
-        while not await _told(condition()):
-            await asyncio.sleep(_PAUSE_SECONDS)
+    try:
+        async with asyncio.timeout(within):
+            while not await _told(condition()):
+                await asyncio.sleep(_PAUSE_SECONDS)
+    except TimeoutError:
+        raise AssertionError(told()) from None
 
 
 async def _told(holds: Any) -> Any:

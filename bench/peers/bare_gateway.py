@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 
@@ -14,19 +15,21 @@ from typing import Any
 import grpc
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
-_channel: grpc.aio.Channel | None = None
 _HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
 
 
+@functools.cache
+def _engine() -> Any:
+    return chat_pb2_grpc.ChatServiceStub(grpc.aio.insecure_channel(os.environ["ENGINE_URL"].removeprefix("http://")))
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    global _channel  # noqa: PLW0603 - made in the loop that it is used in
-    _channel = _channel or grpc.aio.insecure_channel(os.environ["ENGINE"])
     asked = json.loads(await _read(receive))
     image = base64.b64decode(asked["base64_image"])
     request = chat_pb2.ChatImageRequest(question=chat_pb2.ImageQuestion(image=image, prompt=asked["prompt"]))
     await send(_HEAD)
     content = bytearray()
-    async for message in chat_pb2_grpc.ChatServiceStub(_channel).ChatImage(request):
+    async for message in _engine().ChatImage(request):
         await send({"type": "http.response.body", "body": _event(message, content), "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 

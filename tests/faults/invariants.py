@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tests import upstream as up
 from tests.faults.client import FALLBACK, STREAM, Client
 from tests.faults.service import SETTLE_SECONDS, count, eventually, records
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -165,10 +166,13 @@ async def rested(service: Service) -> Service:
 
 async def check_at_rest(service: Service) -> None:
     """Nothing is open or running that was not when the service was new."""
-    end = asyncio.get_running_loop().time() + SETTLE_SECONDS
-    while _above(found := await _counts(service), service.rest):
-        assert asyncio.get_running_loop().time() < end, f"{found} is not at rest: {service.rest}"
-        await asyncio.sleep(0.05)
+    found: dict[str, dict[str, int]] = {}
+
+    async def at_rest() -> bool:
+        found.update(await _counts(service))
+        return not _above(found, service.rest)
+
+    await until(at_rest, SETTLE_SECONDS, lambda: f"{found} is not at rest: {service.rest}")
 
 
 async def _check_answered(client: Client) -> None:

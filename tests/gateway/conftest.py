@@ -18,8 +18,10 @@ from sse_gateway.server import GatewayServer, server_config
 from sse_gateway.settings import GatewaySettings
 from tests.gateway.fake_engine import FakeEngine, fake_engine
 from tests.gateway.wire import Connection, connect, encoded, question
+from tests.waiting import until
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Callable, Iterator
 
 
@@ -39,7 +41,15 @@ def logged(level: str = "info", log_format: LogFormat = "json") -> Iterator[Call
 
 
 class InLoopServer(GatewayServer):
-    """Leaves the test runner's signals alone."""
+    """Leaves the test runner's signals alone, and tells when it is there."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.there = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.there.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -72,15 +82,11 @@ class RunningGateway:
 
     async def until_busy(self) -> None:
         """Waits until a request is being served."""
-        async with asyncio.timeout(5):
-            while not self.server.server_state.tasks:
-                await asyncio.sleep(0)
+        await until(lambda: self.server.server_state.tasks)
 
     async def until_held(self, size: int) -> None:
         """Waits until so many bytes of questions are in memory."""
-        async with asyncio.timeout(5):
-            while self.server.config.loaded_app.state.parts.uploads.held < size:
-                await asyncio.sleep(0)
+        await until(lambda: self.server.config.loaded_app.state.parts.uploads.held >= size)
 
     async def until_ready(self) -> None:
         """Asks whether the gateway is ready until it is."""
@@ -92,10 +98,7 @@ class RunningGateway:
 
     async def rest(self) -> None:
         """Waits until nothing of any request is left."""
-        async with asyncio.timeout(5):
-            while tasks := self.server.server_state.tasks:
-                await asyncio.wait(list(tasks))
-                await asyncio.sleep(0)
+        await until(lambda: not self.server.server_state.tasks)
 
 
 @asynccontextmanager
@@ -109,8 +112,7 @@ async def running_gateway(
     server = InLoopServer(server_config(app, given), lifecycle, given.drain_seconds, engine.drain)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(5):
-        while not server.started:
-            await asyncio.sleep(0.001)
+        await server.there.wait()
     try:
         yield RunningGateway(server, lifecycle)
     finally:
