@@ -116,7 +116,7 @@ class _Pieces(aiohttp.StreamReader):
     @classmethod
     def of(cls, reader: aiohttp.StreamReader) -> aiohttp.StreamReader:
         """Makes a reader one of these: aiohttp's parser makes none but its own."""
-        if isinstance(reader, aiohttp.StreamReader) and not isinstance(reader, EmptyStreamReader):
+        if not isinstance(reader, EmptyStreamReader):
             reader.__class__ = cls
             pieces: Any = list(reader._buffer)
             reader._buffer, reader._http_chunk_splits = pieces, None

@@ -161,7 +161,7 @@ class EventStream:
 
     async def aclose(self) -> None:
         """Ends the source, if it has not ended."""
-        if self._running and not self._running.done():
+        if self._running:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
