@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from playwright.sync_api import sync_playwright
 
 from tests import upstream as up
-from tests.end_to_end.conftest import body, tool
+from tests.chromium import running_chromium
+from tests.end_to_end.conftest import body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -241,16 +241,11 @@ EVENT_SOURCE = """url => new Promise((resolve, reject) => {
 def test_browsers_eventsource_reads_the_answer_to_its_end_and_stays_closed(service: Service) -> None:
     gates = scripted(service)
     answer_id, _, _ = begin(service, gates, 1)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=tool("chromium"),
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        )
+    with running_chromium() as browser:
         page = browser.new_page()
         page.expose_function("gotEvent", lambda count: gates[min(count - 1, len(gates) - 1)].set())
         page.goto(f"{service.url}/healthz")
         events = page.evaluate(EVENT_SOURCE, f"{service.url}/api/ai/answers/{answer_id}")
-        browser.close()
     assert [event["type"] for _, event in events] == ["start", *["content"] * len(WORDS), "end"]
     assert [int(number) for number, _ in events] == list(range(len(WORDS) + 2))
     assert events[-1][1]["content"] == TEXT

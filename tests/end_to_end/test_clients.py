@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from playwright.sync_api import sync_playwright
 
 from tests import upstream as up
+from tests.chromium import running_chromium
 from tests.end_to_end.conftest import WORKSHEET, body, tool
 
 if TYPE_CHECKING:
@@ -109,16 +109,11 @@ def test_browsers_fetch_reader_gets_deltas_as_they_come(service: Service) -> Non
         if not event.startswith(":") and (opening := next(gates, None)):
             opening.set()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=tool("chromium"),
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        )
+    with running_chromium() as browser:
         page = browser.new_page()
         page.expose_function("gotEvent", got_event)
         page.goto(f"{service.url}/healthz")
         page.evaluate(READ_IN_BROWSER, [service.stream_url, json.dumps(body())])
-        browser.close()
     check(events)
 
 

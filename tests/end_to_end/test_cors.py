@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error
 
 from tests import upstream as up
-from tests.end_to_end.conftest import body, tool
+from tests.chromium import running_chromium
+from tests.end_to_end.conftest import body
 from tests.processes import Process, running_gateway_process
 
 if TYPE_CHECKING:
@@ -37,15 +38,10 @@ ASK = """async ([url, headers, body]) => {
 @pytest.fixture(scope="module")
 def page(running_service: Service) -> Iterator[Page]:
     """A page whose origin is the shared gateway's."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=tool("chromium"),
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        )
+    with running_chromium() as browser:
         page = browser.new_page()
         page.goto(f"{running_service.url}/healthz")
         yield page
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.end_to_end.conftest import WORKSHEET, Service, tool
+from tests.chromium import running_chromium
+from tests.end_to_end.conftest import WORKSHEET, Service
 from tests.processes import running_engine_process, running_gateway_process
 from tests.upstream import running_upstream
 
@@ -21,14 +22,9 @@ expect.set_options(timeout=10_000)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Ended with the module: while it is there it keeps a loop running, in which no other test can run its own."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=tool("chromium"),
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        )
+    """Ended with the module, see `running_chromium`."""
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
