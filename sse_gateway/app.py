@@ -94,7 +94,9 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     if settings.cors_allow_origins:
         allow_origins(app, settings.cors_allow_origins)
     _add_exception_handlers(app)
-    for routes in (chat, answers, health):
+    # These are not included: for each request FastAPI looks twice for the route of a router that is.
+    app.router.routes.extend(chat.router.routes)
+    for routes in (answers, health):
         app.include_router(routes.router)
     _add_docs(app)
     add_web_client(app)

@@ -3,6 +3,8 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from studyai.v1.chat_pb2 import ChatImageRequest, CompleteChatImageRequest
 
 from sse_gateway.dependencies import Parts, caller, deadline
@@ -15,9 +17,18 @@ from sse_gateway.question import AskedQuestion, read_question
 from sse_gateway.record import RequestRecord
 from sse_gateway.schemas import AnswerReply
 
-router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES)
-
 FALLBACK_ENDPOINT = "/api/ai/chat-image"
+
+
+class _Route(APIRoute):
+    """A route whose function makes the response of the request: FastAPI documents it, and has nothing to inject."""
+
+    def get_route_handler(self) -> Any:
+        """Returns what handles its requests; see `fastapi.routing.APIRoute`."""
+        return self.endpoint
+
+
+router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES, route_class=_Route)
 
 
 async def chat_image_stream(request: Request) -> Response:
@@ -31,11 +42,12 @@ async def chat_image_stream(request: Request) -> Response:
     )
 
 
-async def chat_image(request: Request) -> AnswerReply:
+async def chat_image(request: Request) -> Response:
     """Returns the whole answer at once: the fallback for clients that cannot read a stream."""
     asked, options = await _asked(request)
     async with while_connected(Client.of(request.scope)):
-        return answer_reply(await Parts.of(request).engine.complete(asked.hand_over(CompleteChatImageRequest), options))
+        answer = await Parts.of(request).engine.complete(asked.hand_over(CompleteChatImageRequest), options)
+    return JSONResponse(answer_reply(answer).model_dump(exclude_unset=True))
 
 
 async def _asked(request: Request) -> tuple[AskedQuestion, CallOptions]:
@@ -47,7 +59,7 @@ async def _asked(request: Request) -> tuple[AskedQuestion, CallOptions]:
 
 _STREAM: dict[str, Any] = {"response_class": Response, "responses": STREAM_RESPONSE, "openapi_extra": QUESTION}
 _FALLBACK: dict[str, Any] = {
-    "response_model_exclude_unset": True,
+    "response_model": AnswerReply,
     "responses": REPLY_RESPONSE,
     "openapi_extra": QUESTION,
 }

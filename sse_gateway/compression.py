@@ -25,16 +25,16 @@ class Encoder(Protocol):
 
 
 class _Zstd:
-    """RFC 8878. The fastest strategy, looking for matches of four bytes: the repeats are long, new tokens short."""
+    """RFC 8878. Lazy, and looking for matches of four bytes: the repeats are long, new tokens short."""
 
     _PARAMETERS = zstandard.ZstdCompressionParameters(
         window_log=16,
         hash_log=12,
         chain_log=12,
-        search_log=1,
+        search_log=4,
         min_match=4,
         target_length=0,
-        strategy=zstandard.STRATEGY_FAST,
+        strategy=zstandard.STRATEGY_LAZY,
         write_content_size=False,
     )
 
@@ -62,7 +62,7 @@ class _Gzip:
     """RFC 1952."""
 
     def __init__(self) -> None:
-        self._stream = zlib.compressobj(level=1, wbits=16 + 13, memLevel=5)
+        self._stream = zlib.compressobj(level=6, wbits=16 + 13, memLevel=5)
 
     def encode(self, data: bytes, *, last: bool) -> bytes:
         return self._stream.compress(data) + self._stream.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sse_gateway.disconnect import Client
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
+from sse_gateway.head_first import HeadFirst
 from sse_gateway.record import RequestRecord
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._serving = cycle
         self.headers = []  # They are the application's now, which lets go of them when it streams.
+        if cycle.scope["method"] != "HEAD":  # nothing follows that one's head
+            cycle.transport = HeadFirst(cycle)  # type: ignore[assignment]  # all of a transport that a cycle uses
         super()._start_asgi_task(cycle, app)
 
     def _arrived(self, size: int) -> None:

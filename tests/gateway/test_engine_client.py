@@ -192,7 +192,7 @@ async def test_clients_time_out_is_the_calls_deadline(path: str) -> None:
         gateway.post(path, x_request_timeout_ms="1000") as client,
     ):
         call = await engine.next_call()
-        assert 0 < call.time_remaining <= 1
+        assert 0 < call.time_remaining <= 1.01  # gRPC sends it rounded up
         if path == STREAM:
             await call.start()
         await client.read_head()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -242,3 +244,49 @@ async def test_offer_of_another_protocol_is_passed_over(
         await client.read_head()
         assert b'"end"' in await client.read_body()
     assert client.status == 200
+
+
+def segments(client: Connection) -> int:
+    """How many segments with data have come; see struct tcp_info of Linux."""
+    info = client.writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    (count,) = struct.unpack_from("I", info, 152)
+    return int(count)
+
+
+async def test_head_leaves_with_the_first_event(gateway: RunningGateway, engine: FakeEngine) -> None:
+    async with gateway.post(STREAM) as client:
+        call = await engine.next_call()
+        await call.start()
+        await client.read_head()
+        await client.read_event()
+        assert segments(client) == 1
+        await call.text("This")
+        await client.read_event()
+        assert segments(client) == 2
+        await call.finish()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/unknown"])
+async def test_reply_leaves_as_one(gateway: RunningGateway, path: str) -> None:
+    async with gateway.get(path) as client:
+        await client.read_json()
+        assert segments(client) == 1
+
+
+async def test_head_that_is_asked_for_alone_comes_alone(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        await client.send("HEAD", "/healthz")
+        await client.read_head()
+        await client.send("GET", "/healthz")
+        await client.read_head()
+    assert client.status == 200
+
+
+async def test_client_that_waits_to_be_told_to_go_on_is(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        await client.send_head("POST", FALLBACK, content_length="2", expect="100-continue")
+        await client.read_head()
+        assert client.status == 100
+        client.writer.write(b"{}")
+        await client.read_head()
+    assert client.status == 400
