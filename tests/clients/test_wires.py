@@ -119,6 +119,24 @@ def test_resume_replays_an_ended_answer_and_unknown_ones_are_not_found(service: 
             studyai.stop("0" * 32)
 
 
+@pytest.mark.parametrize("held", [bytes, bytearray, memoryview, io.BytesIO])
+def test_picture_in_memory_is_taken_however_it_is_held(service: Service, held: Any) -> None:
+    with StudyAI(service.url) as studyai:
+        assert studyai.complete(held(WORKSHEET.read_bytes()), "What is x?").text
+    assert len(service.upstream.requests) == 1
+
+
+def test_callers_log_has_no_students_id(service: Service, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    url = wire.url(service)
+    answer = wire.ask(url, WORKSHEET, "What is x?", student_id="mia-7")
+    with StudyAI(url, student_id="mia-7") as studyai:
+        list(studyai.resume(answer.answer_id))
+        studyai.stop(answer.answer_id)
+    assert wire.scheme == "grpc" or f"{answer.answer_id}?accumulate=false" in caplog.text
+    assert "mia-7" not in caplog.text
+
+
 def test_stop_ends_the_answer_with_the_text_so_far(service: Service, wire: Wire) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
     url, started = wire.url(service), list[sa.Started]()

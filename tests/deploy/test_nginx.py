@@ -53,7 +53,7 @@ def running_nginx(folder: Path, gateway_port: int, added: str = "") -> Iterator[
     """nginx in front of the gateway, as deployed but for names and ports; yields its URL."""
     port = free_port()
     ours = CONFIGURATION.read_text().replace("gateway:3000", f"127.0.0.1:{gateway_port}")
-    ours = ours.replace("listen 80", f"{added}listen 127.0.0.1:{port}")
+    ours = ours.replace("listen 80", f"{added}listen 127.0.0.1:{port}").replace("/var/log/nginx", str(folder))
     user = "user root;" if os.getuid() == 0 else ""
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder, ours=ours, user=user))
     with subprocess.Popen([nginx(), "-p", folder, "-c", folder / "nginx.conf"]) as process:
@@ -72,12 +72,17 @@ def is_up(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nginx")
+
+
+@pytest.fixture(scope="module")
+def proxied(folder: Path) -> Iterator[tuple[Service, str]]:
     with (
         running_upstream() as upstream,
         running_engine_process(upstream.base_url) as engine,
         running_gateway_process(engine, HEARTBEAT_SECONDS="0.2") as gateway,
-        running_nginx(tmp_path_factory.mktemp("nginx"), gateway.port) as url,
+        running_nginx(folder, gateway.port) as url,
     ):
         yield Service(upstream, engine, gateway), url
 
@@ -112,6 +117,15 @@ def test_heartbeats_pass_while_the_model_is_silent(proxied: tuple[Service, str])
 
 def test_metrics_are_not_for_everybody(proxied: tuple[Service, str]) -> None:
     assert requests.get(f"{proxied[1]}/metrics", timeout=5).status_code == 404
+
+
+def test_log_names_the_request_and_no_student(proxied: tuple[Service, str], folder: Path) -> None:
+    with requests.get(f"{proxied[1]}/api/ai/answers/unknown?student_id=mia-7", timeout=5) as reply:
+        request_id = reply.headers["X-Request-Id"]
+    log = folder / "access.log"
+    eventually(lambda: request_id in log.read_text())
+    assert '"GET /api/ai/answers/unknown" 404' in log.read_text()
+    assert "mia-7" not in log.read_text()
 
 
 def test_client_that_leaves_stops_the_model(proxied: tuple[Service, str]) -> None:

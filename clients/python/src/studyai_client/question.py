@@ -28,7 +28,7 @@ class BinaryFile(Protocol):
         """Returns at most so many bytes, and none at the end."""
 
 
-Picture = str | os.PathLike[str] | bytes | BinaryFile
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile
 """A path, the file's bytes, or an open binary file."""
 
 
@@ -93,8 +93,8 @@ def too_large(what: str) -> PayloadTooLargeError:
 
 
 def _read(picture: Picture) -> bytes:
-    if isinstance(picture, bytes):
-        return picture
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return bytes(picture)
     if isinstance(picture, str | os.PathLike):
         with Path(picture).open("rb") as file:
             return file.read(MAX_BYTES + 1)
