@@ -34,8 +34,8 @@ CallRequest = TypeVar("CallRequest", ChatImageRequest, CompleteChatImageRequest)
 class AskedQuestion:
     """What a client asks, and how it wants to be told."""
 
-    def __init__(self, asked: QuestionBody, key: str, upload: Upload) -> None:
-        self._question = [_question(asked)]
+    def __init__(self, asked: QuestionBody, student_id: str, key: str, upload: Upload) -> None:
+        self._question = [_question(asked, student_id)]
         self._key = key
         self.accumulate = asked.accumulate is not False
         self.accepted = upload.release
@@ -62,18 +62,25 @@ async def read_question(request: Request, asker: Caller, deadline: float | None)
     if asker.student_id is not None:
         # Before the body is read. Without a token only the body says who asks.
         await turn.take(asker.student_id)
-    limit = parts.settings.max_payload_bytes
+    upload = Upload(parts.uploads, _expected(request, parts.settings.max_payload_bytes))
+    record.at_end.append(upload.release)
+    if not key:  # With one it may join an answer, which needs no room.
+        parts.engine.check_room()
+    asked = _asked(await _in_time(request, parts, upload, deadline))
+    named = "student_id" in asked.model_fields_set  # and not by its default
+    student_id = asker.student((named and asked.student_id) or "")
+    await turn.take(student_id)
+    return AskedQuestion(asked, student_id, key or "", upload)
+
+
+def _expected(request: Request, limit: int) -> int:
+    """Returns how many bytes are to come, as far as the head tells."""
     declared = int(request.headers.get("content-length", 0))
     if declared > limit:
         raise payload_too_large(declared, limit)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise GatewayError(ErrorCode.INVALID_REQUEST, "Content-Encoding: Send the body as it is, not compressed.")
-    if not key:  # With one it may join an answer, which needs no room.
-        parts.engine.check_room()
-    upload = Upload(parts.uploads, declared or limit)
-    record.at_end.append(upload.release)
-    body = await _in_time(request, parts, upload, deadline)
-    return AskedQuestion(await _asked_by(asker, turn, body), key or "", upload)
+    return declared or limit
 
 
 async def _in_time(request: Request, parts: Parts, upload: Upload, deadline: float | None) -> bytearray:
@@ -108,21 +115,13 @@ def _asked(body: bytearray) -> QuestionBody:
         raise RequestValidationError(faults) from None
 
 
-async def _asked_by(asker: Caller, turn: Turn, body: bytearray) -> QuestionBody:
-    asked = _asked(body)
-    named = "student_id" in asked.model_fields_set  # and not by its default
-    student_id = asker.student((named and asked.student_id) or "")
-    await turn.take(student_id)
-    return asked.model_copy(update={"student_id": student_id})
-
-
-def _question(asked: QuestionBody) -> ImageQuestion:
+def _question(asked: QuestionBody, student_id: str) -> ImageQuestion:
     return ImageQuestion(
         image=_decoded(asked.base64_image or ""),
         prompt=asked.prompt,
         subject=asked.subject or "",
         session_id=asked.session_id or "",
-        student_id=asked.student_id or "",
+        student_id=student_id,
     )
 
 

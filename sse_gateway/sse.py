@@ -160,10 +160,11 @@ class EventStream:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends the source, if it has not ended."""
-        if self._running:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        """Ends the source, if it has not ended. Once is enough, more does no harm."""
+        running, self._running = self._running, None
+        if running:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     async def _write_to_the_end(self) -> None:
         """Writes what is left to be written: after a pause, in a silence, at the end."""

@@ -72,7 +72,8 @@ def picture(data: bytes) -> None:
 def body(data: bytes) -> None:
     """A request's body: a question that both services take, or an error that names what is wrong."""
     try:
-        asked = question._question(question._asked(bytearray(data)))
+        read = question._asked(bytearray(data))
+        asked = question._question(read, read.student_id or "")
     except (GatewayError, RequestValidationError):
         return
     taken = ImageQuestion.FromString(asked.SerializeToString())
