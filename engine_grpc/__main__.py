@@ -38,7 +38,7 @@ def main() -> None:
     """Runs the engine until it is told to stop. Exits with 2 where a setting is wrong, with 1 where it cannot start."""
     try:
         settings = EngineSettings()
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         sys.exit(_wrong_settings(error))
     configure_logging(settings.log_level, settings.log_format)
     if settings.log_prompts:
@@ -54,7 +54,7 @@ def main() -> None:
         send_last_spans()
 
 
-def _wrong_settings(error: ValidationError) -> int:
+def _wrong_settings(error: ValidationError | UnicodeDecodeError) -> int:
     sys.stderr.writelines(f"engine-grpc: {fault}\n" for fault in faults(error))
     return 2
 

@@ -97,9 +97,6 @@ class CallBoundary(grpc.aio.ServerInterceptor):
                 except asyncio.CancelledError:
                     code = "CANCELLED"
                     raise
-                except grpc.aio.AbortError:
-                    code = str(context.code())
-                    raise
                 except Exception as error:  # noqa: BLE001 - the boundary: told in fixed words, logged without its text
                     log_unexpected(log, error)
                     failure = EngineError(Reason.INTERNAL)

@@ -44,6 +44,7 @@ def _expect() -> None:
         metrics.ENDED.labels(word, "")
     for reason in (*_OF_ERRORS, *(reason for reason in Reason if reason.startswith("UPSTREAM_"))):
         metrics.ENDED.labels(_OF_ERRORS.get(reason, "upstream_error"), str(reason))
+    metrics.ENDED.labels("engine_lost", str(Reason.ENGINE_UNAVAILABLE))
 
 
 _expect()

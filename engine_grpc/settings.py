@@ -178,8 +178,10 @@ def _is_state_url(url: str) -> bool:
     return valid and (parts.path.removeprefix("/") or "0").isdecimal()
 
 
-def faults(error: ValidationError) -> list[str]:
+def faults(error: ValidationError | UnicodeDecodeError) -> list[str]:
     """Returns one line for each wrong setting: its variable, and what to do. Values are left out: one may be a key."""
+    if isinstance(error, UnicodeDecodeError):
+        return [".env: Save it as UTF-8"]
     return [
         f"{'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_input=False, include_url=False)

@@ -7,6 +7,7 @@ are of OpenTelemetry's semantic conventions for GenAI, RPC and errors; all of th
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ def configure_tracing(endpoint: str | None) -> Callable[[], None]:
     for name, value in dotenv_values(".env").items():
         if name.startswith("OTEL_") and value and not os.environ.get(name):
             os.environ[name] = value
+    logging.getLogger("opentelemetry.util.re").addFilter(_without_header)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - reads them
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - reads them
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - reads them
@@ -134,3 +136,9 @@ def failed(span: Span, code: str) -> None:
 
 def _off() -> bool:
     return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def _without_header(record: logging.LogRecord) -> bool:
+    """Tells of a header that cannot be read. OpenTelemetry quotes it, and it may be a key."""
+    record.msg, record.args = "OTEL_EXPORTER_OTLP_HEADERS: what is not name=value is left out", ()
+    return True

@@ -109,13 +109,13 @@ async def _answer(body: ChatRequest, eyes: _Eyes) -> Answer:
     image = body.image()
     try:
         seen = await eyes.see(image) if image is not None else None
+        pieces = tokens.split(compose(body.question(), seen))
     except UnreadablePicture as error:
         raise ApiError(400, str(error), param="messages", code=error.code) from error
-    except Exception as error:  # the boundary: what reads raises whatever a picture provokes
+    except Exception as error:  # the boundary: what reads raises whatever a picture provokes, and words may
         place = traceback.extract_tb(error.__traceback__)[-1]
-        log.error("could not read a picture: %s at %s:%s", type(error).__name__, place.name, place.lineno)  # noqa: TRY400 - its text may quote what was read
-        raise ApiError(500, "The picture could not be read.") from error
-    pieces = tokens.split(compose(body.question(), seen))
+        log.error("could not answer: %s at %s:%s", type(error).__name__, place.name, place.lineno)  # noqa: TRY400 - its text may quote what was read
+        raise ApiError(500, "The question could not be answered.") from error
     whole = body.token_limit is None or len(pieces) <= body.token_limit
     prompt_tokens = sum(len(tokens.split(text)) for text in body.texts())
     if seen is not None:

@@ -28,7 +28,7 @@ def main() -> None:
     """Runs the gateway until it is told to stop. Exits with 2 where a setting is wrong."""
     try:
         settings = GatewaySettings()
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         sys.stderr.writelines(f"sse-gateway: {fault}\n" for fault in faults(error))
         sys.exit(2)
     configure_logging(settings.log_level, settings.log_format)

@@ -44,7 +44,7 @@ async def caller(request: Request) -> Caller:
     """Returns who asks.
 
     Raises:
-        GatewayError: UNAUTHENTICATED, FORBIDDEN or AUTH_UNAVAILABLE.
+        GatewayError: UNAUTHENTICATED or AUTH_UNAVAILABLE.
     """
     authenticator = Parts.of(request).authenticator
     if authenticator is None:

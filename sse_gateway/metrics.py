@@ -65,7 +65,10 @@ BUILD = Gauge(
 )
 BUILD.labels("gateway", version("studyai-chat"), platform.python_version()).set(1)
 _STREAMS, _FALLBACKS = (tuple(f"/api/{area}/chat-image{kind}" for area in ("ai", "v1")) for kind in ("-stream", ""))
-_AFTER_START = (*(code for code in ErrorCode if code.startswith("UPSTREAM_")), ErrorCode.DEADLINE_EXCEEDED)
+_AFTER_START = (
+    *(code for code in ErrorCode if code.startswith("UPSTREAM_")),
+    *(ErrorCode.DEADLINE_EXCEEDED, ErrorCode.DRAINING, ErrorCode.ENGINE_UNAVAILABLE, ErrorCode.INTERNAL),
+)
 _ENDS = ("completed", "client_gone", "client_stalled")
 
 
@@ -73,6 +76,7 @@ def _expect() -> None:
     """Has what becomes of questions counted from 0: of a series that begins with 1, `rate()` does not see the 1."""
     for route in (*_STREAMS, *_FALLBACKS):
         DURATION.labels(route)
+        REQUESTS.labels(route, 0, "client_gone")  # before its status was known
         for code, rule in RULES.items():
             REQUESTS.labels(route, rule.status, code)
         for outcome in (*_ENDS, *(_AFTER_START if route in _STREAMS else ())):

@@ -53,8 +53,10 @@ class GatewaySettings(CallerSettings, EngineAccessSettings, BaseSettings):
     """`auto`: `console` on a terminal, else `json`."""
 
 
-def faults(error: ValidationError) -> list[str]:
+def faults(error: ValidationError | UnicodeDecodeError) -> list[str]:
     """Returns one line for each wrong setting: its variable, what to do, and an example. Values are left out."""
+    if isinstance(error, UnicodeDecodeError):
+        return [".env: Save it as UTF-8."]
     return [
         _fault(str(fault["loc"][0]), fault["msg"]) for fault in error.errors(include_input=False, include_url=False)
     ]

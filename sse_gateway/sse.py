@@ -167,7 +167,9 @@ class EventStream:
             await asyncio.gather(running, return_exceptions=True)
 
     async def _write_to_the_end(self) -> None:
-        """Writes what is left to be written: after a pause, in a silence, at the end."""
+        """Writes what is left to be written: at first, after a pause, in a silence, at the end."""
+        # Where nothing is new yet, the head leaves alone.
+        await self._write_frames(self._source.take())
         await self._write()
         while not self._source.ended:
             self._woken = self._loop.create_future()
@@ -192,15 +194,18 @@ class EventStream:
         """Writes `frames` and everything not taken yet."""
         self._writing = True
         while not self._source.ended and (frames := frames or self._source.take()):
-            self._silence.since = self._loop.time()
-            last = self._source.ended
-            if last:
-                self._wake()
-            if self._encoder:
-                frames = self._encoder.encode(frames, last=last)
-            await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
+            await self._write_frames(frames)
             frames = b""
         self._writing = False
+
+    async def _write_frames(self, frames: bytes) -> None:
+        self._silence.since = self._loop.time()
+        last = self._source.ended
+        if last:
+            self._wake()
+        if self._encoder:
+            frames = self._encoder.encode(frames, last=last)
+        await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
 
     def _wake(self, _ended: object = None) -> None:
         if not self._woken.done():

@@ -10,7 +10,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -64,11 +64,6 @@ def gated(cluster: Cluster) -> list[up.Signal]:
     gates = [up.Signal() for _ in WORDS]
     cluster.upstream.script(up.stream_headers(), up.gated(gates, WORDS), up.finish(), up.usage(30, 20), up.done())
     return gates
-
-
-def start_of(text: str) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(text.split("data: ")[1].split("\n", maxsplit=1)[0])
-    return event
 
 
 def test_fifty_at_once_with_one_key_over_routes_and_gateways_ask_the_model_once(cluster: Cluster) -> None:

@@ -60,6 +60,12 @@ def test_settings_are_read_from_the_env_file(tmp_path: Path) -> None:
     assert ended.stderr.startswith("engine-grpc: ENGINE_PORT:")
 
 
+def test_env_file_in_another_encoding_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-x\n", "utf-16")
+    ended = start(tmp_path)
+    assert (ended.returncode, ended.stderr) == (2, "engine-grpc: .env: Save it as UTF-8\n")
+
+
 @pytest.mark.parametrize(
     ("model", "warning"),
     [

@@ -143,3 +143,8 @@ async def test_port_that_is_taken_ends_the_start_without_a_traceback(tmp_path: P
     assert code != 0
     assert "address already in use" in output
     assert "Traceback" not in output
+
+
+async def test_env_file_in_another_encoding_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=4000\n", "utf-16")
+    assert await run_to_end(tmp_path) == (2, "sse-gateway: .env: Save it as UTF-8.\n")

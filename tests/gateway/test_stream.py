@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 import requests
+import zstandard
 from studyai.v1 import chat_pb2
 
 from tests.gateway.conftest import RunningGateway, running_gateway
 from tests.gateway.fake_engine import FINISHED, FakeEngine
-from tests.gateway.wire import PICTURE, STREAM, event_data, events_in, question
+from tests.gateway.wire import PICTURE, STREAM, connect, event_data, events_in, question
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -233,6 +234,28 @@ async def test_idle_stream_is_kept_alive_by_comments(engine: FakeEngine) -> None
         assert await client.read_event() == b": keep-alive\n\n"
         await call.finish()
         assert events_in(await client.read_body())[-1]["content"] == "This"
+
+
+@pytest.mark.parametrize("coding", ["identity", "zstd"])
+async def test_stream_that_goes_on_where_nothing_is_new_has_its_head_and_comments(
+    engine: FakeEngine, coding: str
+) -> None:
+    asked = {"accept": "text/event-stream", "last_event_id": "1", "accept_encoding": coding}
+    async with running_gateway(engine.url, heartbeat_seconds=0.5) as gateway, connect(gateway.port) as client:
+        await client.send("GET", "/api/ai/answers/0f4c", **asked)
+        call = await engine.next_call()
+        await call.start()
+        await call.text("This")
+        begun = asyncio.get_running_loop().time()
+        await client.read_head()
+        assert asyncio.get_running_loop().time() - begun < 0.4
+        if coding == "zstd":
+            client.decode = zstandard.ZstdDecompressor().decompressobj().decompress
+        assert await client.read_event() == b": keep-alive\n\n"
+        await call.text(" is")
+        assert event_data(await client.read_event())["delta"] == " is"
+        await call.finish()
+        assert events_in(await client.read_body())[-1]["content"] == "This is"
 
 
 async def test_line_reader_of_requests_prints_deltas_as_they_come(gateway: RunningGateway, engine: FakeEngine) -> None:

@@ -69,6 +69,19 @@ def test_all_that_became_of_questions_is_counted(measured: Measured) -> None:
     assert {series: metrics.get(series) for series in COUNTED} == COUNTED
 
 
+@pytest.mark.parametrize(
+    "series",
+    [
+        "studyai_http_requests_total" + STREAM % ("DRAINING", 200),
+        "studyai_http_requests_total" + STREAM % ("ENGINE_UNAVAILABLE", 200),
+        "studyai_http_requests_total" + STREAM % ("client_gone", 0),
+        'studyai_answers_ended_total{code="ENGINE_UNAVAILABLE",outcome="engine_lost"}',
+    ],
+)
+def test_outcome_is_counted_from_0_before_it_happens(measured: Measured, series: str) -> None:
+    assert measured.metrics()[series] == 0
+
+
 def test_gaps_between_tokens_are_counted_for_all_pieces_but_the_first(measured: Measured) -> None:
     metrics = settled(measured)
     buckets = [

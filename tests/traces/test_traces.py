@@ -179,6 +179,18 @@ def test_variables_of_opentelemetry_are_read_from_dotenv_where_the_environment_h
     assert done.stdout == "mine test TraceIdRatioBased{0.25}\nNone\n"
 
 
+@pytest.mark.parametrize("module", ["engine_grpc", "sse_gateway"])
+def test_header_for_the_collector_that_cannot_be_read_is_told_and_not_quoted(module: str) -> None:
+    code = (
+        f"from {module}.log import configure_logging; configure_logging('info', 'json')\n"
+        f"from {module}.tracing import configure_tracing; configure_tracing('http://127.0.0.1:9')"
+    )
+    environment = clean_environment(OTEL_EXPORTER_OTLP_HEADERS="authorization canary")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "OTEL_EXPORTER_OTLP_HEADERS: what is not name=value is left out" in done.stderr
+    assert "canary" not in done.stderr
+
+
 def test_question_that_goes_on_at_another_engine_has_a_span_for_each_call() -> None:
     with running_collector() as collector, ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())

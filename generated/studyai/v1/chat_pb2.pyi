@@ -11,7 +11,8 @@ on), google.rpc.RetryInfo where trying again can help, and
 google.rpc.BadRequest naming the field where the request is at fault.
 
 The caller's deadline and cancellation reach the model: cancel the call, and
-nobody pays for the rest of the answer.
+nobody pays for the rest of the answer. One whose question has a key
+(`request_id`) goes on for a while (RESUME_WINDOW_SECONDS), to come back to.
 
 Request metadata "x-request-id" (optional, 1 to 128 visible ASCII
 characters) names the call in the logs of both sides. The engine makes one up
