@@ -31,6 +31,7 @@ _READY_SECONDS = 90
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 15
 _DEFAULT_PORT = 3000
+_LAST_PORT = 65_535
 _GREETING = """
 StudyAI is ready on {urls}
 
@@ -109,12 +110,23 @@ class Cluster:
 
 
 def main() -> int:
-    """Runs the service; returns the exit status: 0 when it was told to end, 1 where a process failed."""
+    """Runs the service; returns the exit status: 0 told to end, 1 a process failed, 2 a setting is wrong."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    known = {**dotenv_values(".env"), **os.environ}
-    cluster = plan(known)
+    try:
+        known = {**dotenv_values(".env"), **os.environ}
+        cluster = plan(known)
+    except UnicodeDecodeError:
+        print(".env is not UTF-8: save it as that.", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return _run(cluster, known, stop)
+
+
+def _run(cluster: Cluster, known: Mapping[str, str | None], stop: threading.Event) -> int:
     if cluster.redis_port and not shutil.which("redis-server"):
         print("redis-server is not installed: apt-get install redis-server, or brew install redis", file=sys.stderr)
         return 1
@@ -130,21 +142,36 @@ def main() -> int:
 
 
 def plan(known: Mapping[str, str | None]) -> Cluster:
-    """Returns what the command line and the settings ask for."""
+    """Returns what the command line and the settings ask for.
+
+    Raises:
+        ValueError: A setting is no port.
+    """
     parser = argparse.ArgumentParser(description="Runs engines and gateways on this machine until Ctrl-C.")
     parser.add_argument("--engines", type=int, default=1, metavar="N", help="how many engines (default 1)")
     parser.add_argument("--gateways", type=int, default=1, metavar="N", help="how many gateways (default 1)")
     parser.add_argument("--redis", action="store_true", help="with a Redis that the engines share")
     asked = parser.parse_args()
-    engine, gateway = int(known.get("ENGINE_PORT") or 5001), int(known.get("PORT") or _DEFAULT_PORT)
     measured = known.get("ENGINE_METRICS_PORT")
     return Cluster(
-        engine_ports=[engine + number for number in range(asked.engines)],
-        gateway_ports=[gateway + number for number in range(asked.gateways)],
-        redis_port=int(known.get("REDIS_PORT") or 6380) if asked.redis else None,
-        metrics_ports=[int(measured) + number for number in range(asked.engines)] if measured else [],
+        engine_ports=_ports(known, "ENGINE_PORT", 5001, asked.engines),
+        gateway_ports=_ports(known, "PORT", _DEFAULT_PORT, asked.gateways),
+        redis_port=_ports(known, "REDIS_PORT", 6380, 1)[0] if asked.redis else None,
+        metrics_ports=_ports(known, "ENGINE_METRICS_PORT", 0, asked.engines) if measured else [],
         tls=bool(known.get("ENGINE_TLS_CERT_FILE")),
     )
+
+
+def _ports(known: Mapping[str, str | None], name: str, default: int, count: int) -> list[int]:
+    """Returns so many ports, from the one that a setting names on."""
+    last = _LAST_PORT + 1 - count  # those behind it have to be ports too
+    try:
+        first = int(known.get(name) or default)
+    except ValueError:
+        first = 0
+    if not 1 <= first <= last:
+        raise ValueError(f"{name} should be a number from 1 to {last}: set it to one, or unset it.")
+    return list(range(first, first + count))
 
 
 def first_run_settings(known: Mapping[str, str | None]) -> dict[str, str]:

@@ -46,8 +46,8 @@ class Question:
             image=_checked_image(image),
             prompt=_checked_prompt(prompt.strip()),
             subject=_checked_subject(subject.strip()) or "general",
-            session_id=checked_id("session_id", session_id),
-            student_id=checked_id("student_id", student_id) or ANONYMOUS,
+            session_id=checked_id("question.session_id", session_id),
+            student_id=checked_id("question.student_id", student_id) or ANONYMOUS,
         )
 
     def fingerprint(self) -> bytes:
@@ -60,13 +60,14 @@ class Question:
 
 
 def checked_id(field: str, value: str) -> str:
-    """Returns a student's or a session's name, empty for none.
+    """Returns a student's or a session's name, empty for none. `field` is its path in the request.
 
     Raises:
         EngineError: INVALID_REQUEST.
     """
     if value and not _ID.fullmatch(value):
-        raise _invalid(field, f"The {field} may have at most 128 characters of letters, digits and _ . : -")
+        rule = f"The {field.rpartition('.')[2]} may have at most 128 characters of letters, digits and _ . : -"
+        raise EngineError(Reason.INVALID_REQUEST, rule, field=field)
     return value
 
 

@@ -110,8 +110,7 @@ class _Exchange:
         finally:
             if self._stream:
                 await self._stream.aclose()
-            for give_back in self._record.at_end:
-                give_back()
+            self._give_back()
             self._log()
 
     async def _through(self, app: ASGIApp) -> None:
@@ -129,6 +128,9 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = self._record.request_id
             headers.update(self._record.headers)
+        elif not message.get("more_body"):
+            # Before the client knows: it may ask again at once, and is to find its place free.
+            self._give_back()
         if not self._paused():
             await self._send(message)
             return
@@ -138,6 +140,11 @@ class _Exchange:
             await self._send(message)
         finally:
             timer.cancel()
+
+    def _give_back(self) -> None:
+        for give_back in self._record.at_end:
+            give_back()
+        self._record.at_end.clear()
 
     def _take_over(self, stream: EventStream) -> None:
         self._stream = stream

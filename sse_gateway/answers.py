@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator
 from studyai.v1.chat_pb2 import CompleteChatImageResponse, ResumeAnswerRequest, StopAnswerRequest
 
 from sse_gateway import metrics
@@ -14,6 +15,7 @@ from sse_gateway.dependencies import Parts, caller, deadline
 from sse_gateway.disconnect import Client, while_connected
 from sse_gateway.engine import CallOptions
 from sse_gateway.events import AnswerEvents, answer_reply
+from sse_gateway.headers import digits
 from sse_gateway.live import LiveAnswer, event_stream
 from sse_gateway.openapi import ANSWER, ANSWER_RESPONSES, STOP_RESPONSES
 from sse_gateway.record import RequestRecord
@@ -29,6 +31,7 @@ Asker = Annotated[Caller, Depends(caller)]
 StudentId = Annotated[Id, Query(description="Who asked: an answer of a named student is found only with the same one.")]
 LastEventId = Annotated[
     int | None,
+    BeforeValidator(digits),
     Header(
         alias="Last-Event-ID",
         ge=0,

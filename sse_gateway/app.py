@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from sse_gateway import answers, chat, health, metrics, openapi
@@ -78,6 +80,8 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
         openapi_tags=openapi.TAGS,
         docs_url=None,
         redoc_url=None,
+        # It would be made of the Host header, and lead from HTTPS to what a proxy was reached by.
+        redirect_slashes=False,
         lifespan=_lifespan,
     )
     app.openapi_version = "3.2.0"
@@ -94,10 +98,9 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     if settings.cors_allow_origins:
         allow_origins(app, settings.cors_allow_origins)
     _add_exception_handlers(app)
-    # These are not included: for each request FastAPI looks twice for the route of a router that is.
-    app.router.routes.extend(chat.router.routes)
-    for routes in (answers, health):
-        app.include_router(routes.router)
+    for routes in (chat, answers, health):
+        # Not included: for each request FastAPI looks twice for the route of a router that is.
+        app.router.routes.extend(routes.router.routes)
     _add_docs(app)
     add_web_client(app)
     return app
@@ -167,7 +170,15 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     refusal = GatewayError(ErrorCode.INVALID_REQUEST, f"{error.detail}.")
     response = error_response(refusal, RequestRecord.of(request), status=error.status_code)
     response.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Returns those of all routes of a path: the router tells of the first one's (RFC 9110, section 15.5.6)."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()}
 
 
 def _fault(fault: dict[str, Any]) -> str:

@@ -33,9 +33,9 @@ router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES, route_class=_Route)
 
 async def chat_image_stream(request: Request) -> Response:
     """Streams the answer while the model writes it."""
-    asked, options = await _asked(request)
     parts, record = Parts.of(request), RequestRecord.of(request)
     record.fallback_endpoint = FALLBACK_ENDPOINT
+    asked, options = await _asked(request)
     messages = parts.engine.stream(asked.hand_over(ChatImageRequest), options)
     return event_stream(
         LiveAnswer(messages, record, AnswerEvents(accumulate=asked.accumulate)), request, parts.settings

@@ -199,7 +199,7 @@ def error_event(error: GatewayError, record: RequestRecord, *, partial: bool) ->
 
 
 def _fallback(error: GatewayError, record: RequestRecord) -> dict[str, str]:
-    """Names the fallback to a stream's client where asking again could help."""
-    if error.rule.retryable and record.fallback_endpoint:
+    """Names the fallback to a stream's client where asking there could help: a student's limits are of both routes."""
+    if error.rule.retryable and record.fallback_endpoint and error.code is not ErrorCode.RATE_LIMITED:
         return {"fallback_endpoint": record.fallback_endpoint}
     return {}

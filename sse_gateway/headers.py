@@ -55,8 +55,12 @@ class RequestHeader(Generic[Value]):
             raise RequestValidationError([{**fault, "loc": ("header", self._name)} for fault in faults]) from None
 
 
-def _digits(text: str) -> str:
-    """Refuses what Python takes for a number besides, such as 1_000."""
+def digits(text: str) -> str:
+    """Refuses what Python and pydantic take for a number besides, such as 1_000.
+
+    Raises:
+        PydanticCustomError: There is something else in it.
+    """
     if not re.fullmatch("[0-9]+", text):
         raise PydanticCustomError("digits", "Send digits alone")
     return text
@@ -71,7 +75,7 @@ IDEMPOTENCY_KEY = RequestHeader[str](
 )
 REQUEST_TIMEOUT_MS = RequestHeader[int](
     "X-Request-Timeout-Ms",
-    Annotated[int, BeforeValidator(_digits), Field(ge=1, le=3_600_000)],
+    Annotated[int, BeforeValidator(digits), Field(ge=1, le=3_600_000)],
     "How many milliseconds the client has for all of it, from the first byte of its request. An answer that takes "
     "longer ends with DEADLINE_EXCEEDED, and the model is stopped: at once without a key, and with one when nobody has "
     "come back for RESUME_WINDOW_SECONDS.",

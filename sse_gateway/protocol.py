@@ -7,7 +7,6 @@ rule of Apache's mod_reqtimeout: so much time, and more as bytes arrive). Whoeve
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sse_gateway.disconnect import Client
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.head_first import HeadFirst
 from sse_gateway.record import RequestRecord
+from sse_gateway.socket_options import UNSENT_BYTES
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,32 +33,12 @@ MAX_HEAD_BYTES = 64 * 1024
 MIN_BODY_BYTES_PER_SECOND = 1024
 """A body that arrives more slowly than this, on the whole, is not waited for."""
 
-_VANISHED_MILLISECONDS = 25_000
-"""How long sent bytes may stay unacknowledged. With the heartbeat a vanished client is gone within 45 s."""
 _MAX_TINY_PIECES = 4096
 _TINY_BYTES = 16
+_TOO_LARGE = "The request's head is too large."
 _OFFER = {b"upgrade", b"connection", b"http2-settings"}
 _NOBODY: deque[Any] = deque()
 """Uvicorn's requests that wait for another's response: none does here, and an empty queue is most of a kilobyte."""
-_UNSENT_BYTES = 16 * 1024
-"""How much may wait to be sent before the writer is held up, in the system and again in this process."""
-_TCP_OPTIONS = (
-    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-    # For connections on which nothing is sent: a fallback's client that waits.
-    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
-    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
-    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
-    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", _VANISHED_MILLISECONDS),
-    # The system would queue megabytes of old events for a slow reader: it gets the newest instead, as one.
-    (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT_BYTES),
-)
-
-
-def set_options(listener: Any) -> None:
-    """Sets what this system knows of the options on a listening socket: its connections are born with them."""
-    for level, name, value in _TCP_OPTIONS:
-        if hasattr(socket, name):
-            listener.setsockopt(level, getattr(socket, name), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +55,10 @@ class PipeliningError(Exception):
     """A client did not wait for the answer to its request (RFC 9112, section 9.3.2): it may ask again."""
 
 
+class HeadTooLargeError(Exception):
+    """A request's head is larger than anybody has a use for."""
+
+
 class TinyPiecesError(Exception):
     """A body comes in more pieces than anybody has a use for."""
 
@@ -88,6 +72,7 @@ class GatewayProtocol(HttpToolsProtocol):
         "_begun",
         "_body_bytes",
         "_client",
+        "_head_bytes",
         "_in_body",
         "_last",
         "_pieces",
@@ -114,12 +99,12 @@ class GatewayProtocol(HttpToolsProtocol):
             "client": self._client,
             "paused": self._paused,
         }
-        transport.set_write_buffer_limits(_UNSENT_BYTES)
+        transport.set_write_buffer_limits(UNSENT_BYTES)
         self._serving: RequestResponseCycle | None = None
         self._arriving = False
         """Whether a request has begun that is not all here."""
         self._in_body = False
-        self._size = 0
+        self._size = self._head_bytes = 0
         self._begun = self._last = self.loop.time()
         self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.patience.head, self._check)
 
@@ -143,7 +128,10 @@ class GatewayProtocol(HttpToolsProtocol):
             self._decline(data[offer.args[0] :])
             return
         except httptools.HttpParserError:
-            self._refuse(400, "This is not an HTTP/1.1 request.")
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, _TOO_LARGE)
+            else:
+                self._refuse(400, "This is not an HTTP/1.1 request.")
             return
         self._arrived(len(data))
 
@@ -159,6 +147,8 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
         head += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _OFFER]
+        if not self.parser.should_keep_alive():
+            head.append(b"connection: close\r\n")
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"".join([*head, b"\r\n", rest]))
 
@@ -173,16 +163,24 @@ class GatewayProtocol(HttpToolsProtocol):
             raise PipeliningError
         super().on_message_begin()
         self._unset_keepalive_if_required()
-        self._arriving, self._in_body, self._size = True, False, 0
+        self._arriving, self._in_body, self._size, self._head_bytes = True, False, 0, 0
         self._begun = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A line of a request's head is here. One behind its body is no header (RFC 9110, section 6.5.1)."""
         if not self._in_body:
-            super().on_header(name, value)
+            self._head_bytes += len(name) + len(value)
+            # The parser leaves white space behind a value (RFC 9110, section 5.5).
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """A request's head is here."""
+        """A request's head is here.
+
+        Raises:
+            HeadTooLargeError: It is, though all of it came at once.
+        """
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise HeadTooLargeError
         self._stop_timer()
         self._in_body, self._size, self._pieces, self._body_bytes = True, 0, 0, 0
         self._begun = self._last = self.loop.time()
@@ -233,7 +231,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._size += size
         self._last = self.loop.time()
         if self._size > MAX_HEAD_BYTES and not self._in_body:
-            self._refuse(431, "The request's head is too large.")
+            self._refuse(431, _TOO_LARGE)
         elif self._in_body and self._size - 2 * self._body_bytes > 2 * MAX_HEAD_BYTES:
             self._refuse(431, "There is too much around the request's body.")
         elif self._timer is None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from sse_gateway.protocol import GatewayProtocol, Patience, set_options
+from sse_gateway.protocol import GatewayProtocol, Patience
+from sse_gateway.socket_options import set_options
 
 if TYPE_CHECKING:
     import socket

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from tests import upstream as up
+from tests.certificates import Authority
 from tests.clients.terminal import run
-from tests.processes import free_port, running_engine_process
+from tests.processes import START_SECONDS, Process, free_port, running_engine_process
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.end_to_end.conftest import Service
 
 KEY = "sk-canary-key"
+TOKEN = "a-service-token-of-32-characters"  # noqa: S105 - good for a test's own engine
+GATEWAYS_FILE = f"""
+LOCAL_MODEL=true
+SERVICE_TOKEN={TOKEN}
+AI_ENGINE_URL=https://127.0.0.1:{{port}}
+AI_ENGINE_TLS_CA_FILE=ca.pem
+AI_ENGINE_TLS_CERT_FILE=gateway.pem
+AI_ENGINE_TLS_KEY_FILE=gateway.key
+AI_ENGINE_TLS_SERVER_NAME=engine.internal
+"""
 MODELS: dict[str, object] = {"object": "list", "data": [{"id": "gpt-5.4-mini"}]}
 
 
@@ -91,11 +105,48 @@ def test_models_server_that_is_not_well_is_told_apart(
 
 
 def test_engine_with_another_token_is_found(service: Service, tmp_path: Path) -> None:
-    good = {"SERVICE_TOKEN": "a-service-token-of-32-characters"}
+    good = {"SERVICE_TOKEN": TOKEN}
     with running_engine_process(service.upstream.base_url, **good) as engine:
         settings = {**settings_of(service), "AI_ENGINE_URL": f"http://127.0.0.1:{engine.port}"}
         assert "wants another token. → Set SERVICE_TOKEN" in examine(tmp_path, **settings)[1]
         assert examine(tmp_path, LOCAL_MODEL="true", **good, **settings)[0] == 0
+
+
+@contextmanager
+def engine_with_mutual_tls(folder: Path) -> Iterator[int]:
+    """An engine's port. The files of docs/tls.md are in the folder, and `.env` has the gateway's settings."""
+    authority, port = Authority(), free_port()
+    certificate, key = authority.issue("engine.internal").write(folder, "engine")
+    caller = authority.issue("gateway")
+    caller.write(folder, "gateway")
+    ca = authority.write(folder / "ca.pem")
+    (folder / ".env").write_text(GATEWAYS_FILE.format(port=port))
+    settings = {"OPENAI_API_KEY": KEY, "ENGINE_PORT": str(port), "SERVICE_TOKEN": TOKEN}
+    settings |= {"ENGINE_TLS_CERT_FILE": str(certificate), "ENGINE_TLS_KEY_FILE": str(key)}
+    with ExitStack() as stack:
+        stack.callback(Process("engine_grpc", port, settings | {"ENGINE_TLS_CLIENT_CA_FILE": str(ca)}).stop)
+        named = [("grpc.ssl_target_name_override", "engine.internal")]
+        with grpc.secure_channel(f"127.0.0.1:{port}", authority.trusted(caller), named) as channel:
+            grpc.channel_ready_future(channel).result(START_SECONDS)
+        yield port
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "✓ engine 127.0.0.1:… serves, over TLS."),
+        ({"SERVICE_TOKEN": "", "AI_ENGINE_TLS_KEY_FILE": ""}, "✓ engine 127.0.0.1:… serves, over TLS."),
+        ({"SERVICE_TOKEN": TOKEN[::-1]}, "✗ engine 127.0.0.1:… wants another token."),
+        ({"AI_ENGINE_TLS_SERVER_NAME": "elsewhere"}, "✗ engine Nothing answers at 127.0.0.1:… over TLS."),
+    ],
+)
+def test_engine_is_asked_with_token_and_tls_of_the_file_of_settings_where_the_environment_has_none(
+    service: Service, tmp_path: Path, environment: dict[str, str], told: str
+) -> None:
+    with engine_with_mutual_tls(tmp_path) as port:
+        status, written = examine(tmp_path, STUDYAI_URL=service.url, **environment)
+    assert told.replace("…", str(port)) in written
+    assert status == int("✗" in told)
 
 
 def test_password_in_an_address_is_not_shown(service: Service, tmp_path: Path) -> None:

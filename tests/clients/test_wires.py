@@ -126,15 +126,18 @@ def test_picture_in_memory_is_taken_however_it_is_held(service: Service, held: A
     assert len(service.upstream.requests) == 1
 
 
-def test_callers_log_has_no_students_id(service: Service, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+def test_callers_log_has_no_students_id_and_no_password(
+    service: Service, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
-    url = wire.url(service)
+    url = wire.url(service).replace("http://", "http://me:pa55word@")
     answer = wire.ask(url, WORKSHEET, "What is x?", student_id="mia-7")
     with StudyAI(url, student_id="mia-7") as studyai:
         list(studyai.resume(answer.answer_id))
         studyai.stop(answer.answer_id)
     assert wire.scheme == "grpc" or f"{answer.answer_id}?accumulate=false" in caplog.text
     assert "mia-7" not in caplog.text
+    assert "pa55word" not in caplog.text
 
 
 def test_stop_ends_the_answer_with_the_text_so_far(service: Service, wire: Wire) -> None:

@@ -173,12 +173,22 @@ def test_key_that_breaks_the_rules_is_400(service: Service, wrong: str) -> None:
     assert "Idempotency-Key" in refused.json()["error"]
 
 
-@pytest.mark.parametrize("after", ["x", "-1", "1.5", "99999999999", ""])
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "1.0", "1_0", "99999999999", ""])
 def test_garbage_as_last_event_id_is_400(service: Service, after: str) -> None:
     url = f"{service.url}/api/ai/answers/{'0' * 32}"
     refused = requests.get(url, headers={**SSE, "Last-Event-ID": after}, timeout=10)
     assert refused.status_code == 400
     assert "Last-Event-ID" in refused.json()["error"]
+
+
+def test_event_that_the_answer_does_not_have_is_told_by_the_headers_name(service: Service) -> None:
+    ended = requests.post(service.stream_url, json=body(), headers={"Idempotency-Key": str(uuid.uuid4())}, timeout=10)
+    answer_id = json.loads(ended.text.split("data: ")[1].split("\n")[0])["answer_id"]
+    refused = requests.get(
+        f"{service.url}/api/ai/answers/{answer_id}", headers={**SSE, "Last-Event-ID": "99"}, timeout=10
+    )
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_REQUEST")
+    assert refused.json()["error"].startswith("Last-Event-ID: ")
 
 
 def test_answers_of_others_and_unknown_ones_are_404(service: Service) -> None:

@@ -119,6 +119,31 @@ def test_run_with_a_taken_port_says_so_and_ends(tmp_path: Path, ports: dict[str,
         assert first.wait(15) == 0
 
 
+@pytest.mark.parametrize("wrong", ["abc", "0", "65536"])
+@pytest.mark.parametrize("name", ["PORT", "ENGINE_PORT", "ENGINE_METRICS_PORT", "REDIS_PORT"])
+def test_run_with_a_port_that_is_none_names_it_and_ends_with_status_2(tmp_path: Path, name: str, wrong: str) -> None:
+    with up(tmp_path, "--redis", **{name: wrong}) as running:
+        assert running.communicate(timeout=START_SECONDS) == (
+            "",
+            f"{name} should be a number from 1 to 65535: set it to one, or unset it.\n",
+        )
+        assert running.returncode == 2
+
+
+def test_run_with_a_port_too_high_for_all_gateways_says_how_high_it_may_be(tmp_path: Path) -> None:
+    with up(tmp_path, "--gateways", "2", PORT="65535") as running:
+        _, said = running.communicate(timeout=START_SECONDS)
+        assert running.returncode == 2
+    assert said == "PORT should be a number from 1 to 65534: set it to one, or unset it.\n"
+
+
+def test_run_with_a_file_of_settings_that_is_no_text_names_it_and_ends_with_status_2(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("OPENAI_API_KEY=clé".encode("latin-1"))
+    with up(tmp_path) as running:
+        assert running.communicate(timeout=START_SECONDS) == ("", ".env is not UTF-8: save it as that.\n")
+        assert running.returncode == 2
+
+
 def test_run_with_a_wrong_setting_names_it_and_ends(tmp_path: Path, ports: dict[str, str]) -> None:
     with up(tmp_path, OPENAI_API_KEY="sk-x", STALL_TIMEOUT_SECONDS="soon", **ports) as running:
         _, said = running.communicate(timeout=START_SECONDS)

@@ -132,6 +132,14 @@ async def test_key_that_breaks_the_rules_is_refused(engine: RunningEngine, key: 
     assert named.field_violations[0].field == "request_id"
 
 
+async def test_students_name_that_breaks_the_rules_is_refused_by_its_path_in_the_request(engine: RunningEngine) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stop(engine, "0" * 32, "a b")
+    named = bad_request(refused.value)
+    assert named is not None
+    assert named.field_violations[0].field == "student_id"
+
+
 async def test_resumed_stream_goes_on_after_the_last_event_seen(engine: RunningEngine, upstream: Upstream) -> None:
     opening = gates()
     upstream.script(*whole(opening))

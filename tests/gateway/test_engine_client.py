@@ -175,7 +175,8 @@ async def test_question_is_refused_unread_while_every_engine_says_that_it_is_ful
         async with connect(gateway.port) as client:
             await client.send_head("POST", STREAM, content_length="1000000")
             await client.read_head()
-            assert (client.status, (await client.read_json())["code"]) == (503, "OVERLOADED")
+            reply = await client.read_json()
+            assert (client.status, reply["code"], reply["fallback_endpoint"]) == (503, "OVERLOADED", FALLBACK)
         async with gateway.post(STREAM, idempotency_key="may-join") as client:
             call = await engine.next_call()
             assert call.metadata["x-may-join"] == "1"
@@ -205,7 +206,8 @@ async def test_clients_time_out_runs_while_it_uploads() -> None:
     async with fake_engine() as engine, running_gateway(engine.url) as gateway, connect(gateway.port) as client:
         await client.send_head("POST", STREAM, content_length="1000", x_request_timeout_ms="100")
         await client.read_head()
-        assert (client.status, (await client.read_json())["code"]) == (504, "DEADLINE_EXCEEDED")
+        reply = await client.read_json()
+        assert (client.status, reply["code"], reply["fallback_endpoint"]) == (504, "DEADLINE_EXCEEDED", FALLBACK)
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "soon", "1.5", "99999999999", "+5000", "1_000", "5000.0", "5000, 5000"])

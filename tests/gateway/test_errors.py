@@ -30,6 +30,11 @@ class Row(NamedTuple):
     retryable: bool
     told_by_engine: bool = False
 
+    @property
+    def fallback(self) -> str | None:
+        """What a stream's client is told to try: a student's limits are of both routes."""
+        return FALLBACK if self.retryable and self.code != "RATE_LIMITED" else None
+
 
 TABLE = [
     Row("INVALID_REQUEST", 400, Status.INVALID_ARGUMENT, False, True),
@@ -75,7 +80,7 @@ async def test_failure_before_the_start_is_an_http_status(
     assert reply.pop("processing_time_ms") >= 0
     assert reply.pop("response")
     assert (reply.pop("error") == OWN_WORDS) is row.told_by_engine
-    assert reply.pop("fallback_endpoint", None) == ("/api/ai/chat-image" if row.retryable else None)
+    assert reply.pop("fallback_endpoint", None) == row.fallback
     assert reply == {"success": False, "code": row.code, "retryable": row.retryable, "request_id": "req-3"}
 
 
@@ -94,7 +99,9 @@ async def test_failure_after_the_start_is_an_event(gateway: RunningGateway, engi
     assert (event.pop("error") == OWN_WORDS) is row.told_by_engine
     expected: dict[str, Any] = {"type": "error", "code": row.code, "retryable": row.retryable, "partial": False}
     if row.retryable:
-        expected |= {"retry_after_ms": 1500, "fallback_endpoint": "/api/ai/chat-image"}
+        expected["retry_after_ms"] = 1500
+    if row.fallback:
+        expected["fallback_endpoint"] = row.fallback
     assert event == expected | {"request_id": "req-4"}
 
 

@@ -290,3 +290,37 @@ async def test_client_that_waits_to_be_told_to_go_on_is(gateway: RunningGateway)
         client.writer.write(b"{}")
         await client.read_head()
     assert client.status == 400
+
+
+async def test_head_that_is_too_large_is_told_431_though_it_comes_at_once(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        await client.send("GET", "/healthz", x_filler="y" * (MAX_HEAD_BYTES + 1))
+        await client.read_head()
+        assert (client.status, (await client.read_json())["code"]) == (431, "INVALID_REQUEST")
+
+
+async def test_white_space_behind_a_header_is_no_part_of_it(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        client.writer.write(b"GET /healthz HTTP/1.1\r\nhost: gateway\r\nx-request-id: req-1 \t\r\n\r\n")
+        await client.read_head()
+    assert client.headers["x-request-id"] == "req-1"
+
+
+async def test_connection_that_is_to_be_closed_is_though_another_protocol_is_offered(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        await client.send("GET", "/healthz", connection="close, Upgrade", upgrade="h2c")
+        await client.read_head()
+        assert client.headers["connection"] == "close"
+
+
+async def test_method_that_a_path_does_not_have_is_told_with_all_that_it_has(gateway: RunningGateway) -> None:
+    async with connect(gateway.port) as client:
+        await client.send("POST", "/api/ai/answers/0f4c")
+        await client.read_head()
+    assert (client.status, client.headers["allow"]) == (405, "delete, get")
+
+
+async def test_path_with_a_slash_behind_it_is_another(gateway: RunningGateway) -> None:
+    async with gateway.post(STREAM + "/") as client:
+        await client.read_head()
+        assert (client.status, (await client.read_json())["code"]) == (404, "INVALID_REQUEST")

@@ -24,16 +24,18 @@ _KEPT = 20
 """Connections that wait for the next question."""
 
 
-def _names_no_student(record: logging.LogRecord) -> bool:
-    """Takes a student's id out of what httpx2 logs, an address among it: who asked is nobody's to read in a log."""
+def _tells_no_secret(record: logging.LogRecord) -> bool:
+    """Takes a student's id and a password out of the addresses that httpx2 logs: a log is no place to read them."""
     if isinstance(record.args, tuple):
-        record.args = tuple(
-            given.copy_remove_param("student_id") if isinstance(given, httpx2.URL) else given for given in record.args
-        )
+        record.args = tuple(_shown(given) if isinstance(given, httpx2.URL) else given for given in record.args)
     return True
 
 
-logging.getLogger("httpx2").addFilter(_names_no_student)
+def _shown(url: httpx2.URL) -> httpx2.URL:
+    return url.copy_remove_param("student_id").copy_with(userinfo=b"")
+
+
+logging.getLogger("httpx2").addFilter(_tells_no_secret)
 
 
 class HttpTransport:

@@ -1,4 +1,4 @@
-"""Where the command's service is, and as whom it comes there. Secrets are read from the environment alone."""
+"""Where the command's service is, and as whom it comes there. No secret is read from the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from studyai_client.client import StudyAI
 from studyai_client.options import Address, Backoff, Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from studyai_client.errors import StudyAIError
 
@@ -37,16 +37,18 @@ class Connection:
         return cls(url=url, token=token or None, tls=Tls(ca_file=ca_file), student=student)
 
     @classmethod
-    def to_engine(cls, engine: str | None, ca_file: str | None, student: str = "") -> Connection:
-        """Reads where an engine is, with the gateway's own variables for the rest."""
+    def to_engine(
+        cls, engine: str | None, ca_file: str | None, student: str = "", known: Mapping[str, str] = os.environ
+    ) -> Connection:
+        """Reads where an engine is, with the gateway's own variables, of those that are known, for the rest."""
         tls = Tls(
-            ca_file=ca_file or _variable("AI_ENGINE_TLS_CA_FILE"),
-            cert_file=_variable("AI_ENGINE_TLS_CERT_FILE"),
-            key_file=_variable("AI_ENGINE_TLS_KEY_FILE"),
-            server_name=_variable("AI_ENGINE_TLS_SERVER_NAME"),
+            ca_file=ca_file or known.get("AI_ENGINE_TLS_CA_FILE") or None,
+            cert_file=known.get("AI_ENGINE_TLS_CERT_FILE") or None,
+            key_file=known.get("AI_ENGINE_TLS_KEY_FILE") or None,
+            server_name=known.get("AI_ENGINE_TLS_SERVER_NAME") or None,
         )
         # Of several, comma-separated, the first: as the gateway does.
-        token = (_variable("SERVICE_TOKEN") or "").partition(",")[0].strip() or None
+        token = known.get("SERVICE_TOKEN", "").partition(",")[0].strip() or None
         return cls(url=_engine_url(engine or DEFAULT_ENGINE, tls), token=token, tls=tls, student=student)
 
     @property
@@ -91,7 +93,3 @@ def _engine_url(engine: str, tls: Tls) -> str:
         # Neither says whether there is TLS: there is where somebody is to be trusted for it.
         return f"{'grpcs' if tls.ca_file else 'grpc'}://{rest.lstrip('/')}"
     return f"{_SCHEMES.get(scheme, scheme)}://{rest}"
-
-
-def _variable(name: str) -> str | None:
-    return os.environ.get(name) or None

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 def run(url: str, engine: str | None, ca_file: str | None) -> int:
     """Tells what it finds as it finds it; returns the exit status: 1 where something has to be done."""
-    # As the services read them: the environment wins over the file, and empty counts as unset.
     try:
-        known = {name: value for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
+        known = _settings()
     except UnicodeDecodeError:
         print("studyai: .env is not UTF-8: save it as that.", file=sys.stderr)
         return FAILED
@@ -44,6 +43,12 @@ def run(url: str, engine: str | None, ca_file: str | None) -> int:
     return int(bad > 0)
 
 
+def _settings() -> dict[str, str]:
+    """Returns them as the services read them: the environment wins over the file, and empty counts as unset."""
+    sources = (dotenv_values(".env"), os.environ)
+    return {name: value for source in sources for name, value in source.items() if value}
+
+
 def _examine(known: Mapping[str, str], url: str, engine: str | None, ca_file: str | None) -> Iterator[Finding]:
     yield Finding(
         "good",
@@ -52,7 +57,7 @@ def _examine(known: Mapping[str, str], url: str, engine: str | None, ca_file: st
     )
     yield check_settings(known)
     at_engine = url if url.startswith("grpc") else engine or known.get("AI_ENGINE_URL")
-    yield check_engine(Connection.to_engine(at_engine, ca_file))
+    yield check_engine(Connection.to_engine(at_engine, ca_file, known=known))
     if not url.startswith("grpc"):
         yield from check_gateway(Connection.of(url, None, grpc=False, ca_file=ca_file), version("studyai-client"))
     yield check_model(known)
