@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,15 +10,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.processes import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 _START_SECONDS = 5
 
@@ -79,3 +80,44 @@ def running_redis(password: str = "") -> Iterator[RedisServer]:
             yield server
         finally:
             server.kill()
+
+
+class Delayed:
+    """The address of a Redis that takes its time."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+@asynccontextmanager
+async def delayed(server: RedisServer, seconds: float) -> AsyncIterator[Delayed]:
+    """Puts so much time before each of a Redis's replies."""
+
+    connections: list[asyncio.Future[Any]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        copying = asyncio.gather(copy(reader, there_writer, 0), copy(there_reader, writer, seconds))
+        connections.append(copying)
+        await asyncio.wait({copying})
+        for each in (writer, there_writer):
+            each.close()
+            with suppress(ConnectionError):
+                await each.wait_closed()
+        closed.release()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await asyncio.sleep(pause)
+                writer.write(data)
+        writer.close()
+
+    closed = asyncio.Semaphore(0)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        yield Delayed(server.url.replace(str(server.port), str(port)))
+    for copying in connections:
+        copying.cancel()
+    for _ in connections:
+        await closed.acquire()

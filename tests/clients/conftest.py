@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 QUICK = Backoff(first_delay=0.02, longest_delay=1.0, attempts=20)
 """As patient as the default, in less time."""
+DELTAS = ["The answer", " is\n", "x = 6", ' "six"', "\u2028", "数学 👩‍🏫", " \\frac{1}{2}"]
+TEXT = "".join(DELTAS)
 
 
 @pytest.fixture(scope="package")

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import pyte
 
-from tests.end_to_end.conftest import tool
+from tests.end_to_end.conftest import WORKSHEET, tool
 from tests.processes import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+PICTURE = str(WORKSHEET)
+ASK = ("ask", PICTURE, "What is x?")
 STUDYAI = str(Path(sys.executable).parent / "studyai")
 COLUMNS, LINES = 80, 20
 SECONDS = 20

@@ -11,7 +11,7 @@ import pytest
 
 from tests import upstream as up
 from tests.clients.proxy import running_proxy
-from tests.clients.terminal import run, started, terminal
+from tests.clients.terminal import ASK, PICTURE, run, started, terminal
 from tests.end_to_end.conftest import WORKSHEET
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from tests.end_to_end.conftest import Service
 
-PICTURE = str(WORKSHEET)
 DELTAS = ["We **subtract** 7", ":\n\n", "1. one\n", "2. two\n", "\nSo `x` is", " **6**."]
 TEXT = "".join(DELTAS)
 
@@ -263,3 +262,10 @@ def test_help_fits_a_narrow_terminal(command: tuple[str, ...]) -> None:
     assert (status, said) == (0, "")
     assert "Usage: studyai" in written
     assert max(map(len, written.splitlines())) <= 80
+
+
+def test_whole_answer_can_be_asked_on_about(service: Service) -> None:
+    _, _, said = run(*ASK, "--no-stream", "--url", service.url)
+    named = re.search(r"session (\w{32})", said)
+    assert named
+    assert run("ask", "And y?", "--session", named[1], "--url", service.url)[:2] == (0, "Hello there.\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -18,6 +18,7 @@ from engine_grpc.server import Engine, start_engine
 from engine_grpc.settings import EngineSettings
 from engine_grpc.tutor import Tutor
 from engine_grpc.wiring import deadlines, fallback_options, keeping, listening_credentials, model_options, state
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 WORKSHEET = (Path(__file__).parents[1] / "data" / "worksheet.png").read_bytes()
 KEY = "sk-canary-0123456789"
+FIRST, SECOND = "gpt-5.4-mini", "second-model"
+"""The models: the one that is asked first, and the fallback."""
 
 
 class RunningEngine:
@@ -146,3 +149,40 @@ async def running_engine(upstream: Upstream, **settings: Any) -> AsyncIterator[R
         finally:
             await engine.stop(0)
             await tutor.aclose()
+
+
+class Two(NamedTuple):
+    """The first model's server, and the fallback's."""
+
+    primary: Upstream
+    fallback: Upstream
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        return len(self.primary.requests), len(self.fallback.requests)
+
+
+def second(two: Two) -> dict[str, Any]:
+    """The settings that name the fallback."""
+    return {"openai_fallback_base_url": two.fallback.base_url, "openai_fallback_model": SECOND}
+
+
+@asynccontextmanager
+async def engine_with_fallback(two: Two, **settings: Any) -> AsyncIterator[RunningEngine]:
+    async with running_engine(two.primary, **second(two), **settings) as engine:
+        yield engine
+
+
+class Clock:
+    """A clock that stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def nothing_is_left(engine: RunningEngine) -> None:
+    """Waits until no answer is being written."""
+    await until(lambda: not engine.answers.live)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -12,6 +13,7 @@ from studyai.v1 import chat_pb2
 from engine_grpc.redis_scripts import channel_name
 from tests import upstream as up
 from tests.engine.harness import error_info, question, running_engine
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 STUDENT = "anna"
 KEY = "question-1"
 WORDS = ["The", " answer", " is", " 6."]
+TEXT = "".join(WORDS)
+RECOVERY_SECONDS = 2
 
 
 @asynccontextmanager
@@ -148,3 +152,30 @@ def gates(count: int = len(WORDS)) -> list[up.Signal]:
 def stepped(opening: list[up.Signal], words: list[str] = WORDS) -> Iterator[Any]:
     """The script of an answer whose words come one by one, as the test opens the gates."""
     yield from (up.stream_headers(), up.gated(opening, words), up.finish(), up.usage(30, 20), up.done())
+
+
+async def started(engine: RunningEngine, opening: list[up.Signal]) -> Live:
+    opening[0].set()
+    return await ask(engine).has(WORDS[0])
+
+
+async def goes_on(reader: Live, opening: list[up.Signal]) -> None:
+    """Each delta comes as it is written."""
+    for number, gate in enumerate(opening, start=2):
+        began = time.monotonic()
+        gate.set()
+        await reader.has("".join(WORDS[:number]))
+        assert time.monotonic() - began < 0.4  # less than anything here waits for Redis
+
+
+async def recovered(engine: RunningEngine, reader: Live, text: str) -> Live:
+    """Another engine reads the answer, within the time that recovery may take."""
+    copies: list[Live] = []
+
+    async def copied() -> bool:
+        with suppress(grpc.aio.AioRpcError):
+            copies.append(await resume(engine, reader.answer_id).has(text))
+        return bool(copies)
+
+    await until(copied, RECOVERY_SECONDS)
+    return copies[0]

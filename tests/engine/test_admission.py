@@ -25,12 +25,6 @@ COMPLETE = "/studyai.v1.ChatService/CompleteChatImage"
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with up.Upstream() as running:
-        yield running
-
-
-@pytest.fixture
 async def full(upstream: Upstream) -> AsyncIterator[RunningEngine]:
     """An engine with room for one answer, which another caller has."""
     upstream.script(up.stream_headers(), up.silence())

@@ -4,62 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from pydantic import ValidationError
-from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2
 
-from engine_grpc.settings import faults
-from engine_grpc.wiring import fallback_options, model_options
 from tests import upstream as up
-from tests.engine.harness import KEY, complete_request, engine_settings, request, retry_info, running_engine
-from tests.engine.shared import ask, complete, engines, resume, stop
-from tests.redis_server import running_redis
+from tests.engine.harness import FIRST, SECOND, Two, complete_request, engine_with_fallback, request, retry_info
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from tests.engine.harness import RunningEngine
-    from tests.redis_server import RedisServer
-    from tests.upstream import Upstream
-
-FIRST, SECOND = "gpt-5.4-mini", "second-model"
 OPEN = up.stream_headers()
 NO_SECOND_TRY = {"Retry-After": "60"}
-
-
-class Two(NamedTuple):
-    """The servers."""
-
-    primary: Upstream
-    fallback: Upstream
-
-    @property
-    def asked(self) -> tuple[int, int]:
-        return len(self.primary.requests), len(self.fallback.requests)
-
-
-@pytest.fixture
-async def two() -> AsyncIterator[Two]:
-    async with up.Upstream() as primary, up.Upstream() as fallback:
-        fallback.default(*up.answer("Hello", " again", usage=(3, 4)))
-        yield Two(primary, fallback)
-
-
-def second(two: Two) -> dict[str, Any]:
-    """The settings that name the fallback."""
-    return {"openai_fallback_base_url": two.fallback.base_url, "openai_fallback_model": SECOND}
-
-
-@asynccontextmanager
-async def engine_with_fallback(two: Two, **settings: Any) -> AsyncIterator[RunningEngine]:
-    async with running_engine(two.primary, **second(two), **settings) as engine:
-        yield engine
-
 
 FAILURES: dict[str, list[Any]] = {
     "429": [up.refusal(429)],
@@ -246,38 +201,6 @@ async def test_when_both_fail_start_names_the_first_and_the_more_useful_failure_
     assert (told.retry_delay.ToMilliseconds() / 1000 if told else None) == case.wait
 
 
-async def test_fallback_model_alone_is_asked_at_the_same_server_with_the_same_key(two: Two) -> None:
-    two.primary.script(up.refusal(401))
-    two.primary.script(*up.answer("Hi"))
-    async with running_engine(two.primary, openai_fallback_model=SECOND) as engine:
-        assert (await engine.stream()).messages[0].started.model == SECOND
-    assert [asked.json["model"] for asked in two.primary.requests] == [FIRST, SECOND]
-    assert {asked.headers["authorization"] for asked in two.primary.requests} == {f"Bearer {KEY}"}
-
-
-@pytest.mark.parametrize("own", [None, "sk-fallback-key"])
-async def test_fallback_server_alone_is_asked_for_the_same_model_and_never_told_the_first_ones_key(
-    two: Two, own: str | None
-) -> None:
-    two.primary.default(up.refusal(503, headers=NO_SECOND_TRY))
-    settings = {"openai_fallback_base_url": two.fallback.base_url, "openai_fallback_api_key": own}
-    async with running_engine(two.primary, **settings) as engine:
-        assert (await engine.stream()).messages[0].started.model == FIRST
-    (asked,) = two.fallback.requests
-    assert asked.json["model"] == FIRST
-    assert asked.headers["authorization"] == f"Bearer {own or 'none'}"
-    assert KEY not in str(asked.headers)
-
-
-async def test_request_to_the_fallback_differs_in_the_model_alone(two: Two) -> None:
-    two.primary.default(up.refusal(401))
-    async with engine_with_fallback(two, openai_image_detail="low", openai_max_completion_tokens=7) as engine:
-        await engine.stream()
-    bodies = [upstream.requests[0].json for upstream in two]
-    assert [body.pop("model") for body in bodies] == [FIRST, SECOND]
-    assert bodies[0] == bodies[1]
-
-
 async def test_usage_that_the_fallback_does_not_report_is_estimated_all_the_same(two: Two) -> None:
     two.fallback.default(*up.answer("Hello", usage=None))
     two.primary.default(up.refusal(401))
@@ -286,126 +209,3 @@ async def test_usage_that_the_fallback_does_not_report_is_estimated_all_the_same
     assert finished is not None
     assert finished.usage.estimated
     assert finished.usage.prompt_tokens > 85
-
-
-def test_only_openai_gets_an_identifier_and_the_same_one_from_both() -> None:
-    settings = engine_settings(openai_fallback_model=SECOND)
-    fallback = fallback_options(settings)
-    assert fallback is not None
-    assert fallback.safety_identifier_key == model_options(settings, None, FIRST).safety_identifier_key is not None
-    elsewhere = fallback_options(engine_settings(openai_fallback_base_url="http://127.0.0.1:1/v1"))
-    assert elsewhere is not None
-    assert elsewhere.safety_identifier_key is None
-    back = fallback_options(
-        engine_settings(
-            openai_base_url="http://127.0.0.1:1/v1",
-            openai_api_key=None,
-            openai_fallback_base_url="https://api.openai.com/v1",
-            openai_fallback_api_key="sk-own",
-        )
-    )
-    assert back is not None
-    assert back.safety_identifier_key is not None
-    assert back.api_key == "sk-own"
-
-
-def test_operator_is_warned_of_a_fallback_at_its_end() -> None:
-    with capture_logs() as logs:
-        fallback_options(engine_settings(openai_fallback_model="gpt-4-vision-preview"))
-    assert ["gpt-4-vision-preview" in entry["event"] for entry in logs] == [True]
-
-
-def test_local_model_has_no_fallback() -> None:
-    assert fallback_options(engine_settings(local_model=True, openai_fallback_model=SECOND)) is None
-    assert fallback_options(engine_settings()) is None
-
-
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"openai_fallback_model": FIRST}, "OPENAI_FALLBACK_MODEL"),
-        ({"openai_base_url": "http://a/v1", "openai_fallback_base_url": "http://a/v1"}, "OPENAI_FALLBACK_MODEL"),
-        ({"openai_fallback_api_key": "sk-canary"}, "OPENAI_FALLBACK_BASE_URL"),
-        ({"openai_fallback_base_url": "canary.example"}, "OPENAI_FALLBACK_BASE_URL"),
-    ],
-)
-def test_fallback_that_makes_no_sense_is_refused_at_the_start(fields: dict[str, str], named: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        engine_settings(**fields)
-    (fault,) = faults(caught.value)
-    assert named in fault
-    assert "canary" not in fault
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with running_redis() as running:
-        yield running
-
-
-@pytest.fixture
-async def cluster(two: Two, server: RedisServer) -> AsyncIterator[Any]:
-    async with Redis.from_url(server.url) as store:
-        await store.flushall()
-    async with engines(two.primary, server, **second(two)) as running:
-        yield running
-
-
-async def test_resumed_and_joined_answer_names_the_model_that_wrote_it(two: Two) -> None:
-    two.primary.default(up.refusal(401))
-    async with engine_with_fallback(two) as engine:
-        first = await ask(engine).end()
-        assert first.started is not None
-        assert first.started.model == SECOND
-        assert (await resume(engine, first.answer_id).end()).started == first.started
-        assert (await ask(engine).end()).started == first.started
-        assert (await complete(engine)).started == first.started
-
-
-@pytest.mark.parametrize("key", ["question-1", ""])
-@pytest.mark.parametrize("ended", [True, False], ids=["ended", "live"])
-async def test_other_engine_names_the_model_that_wrote_the_answer(
-    two: Two, cluster: Any, key: str, ended: bool
-) -> None:
-    two.primary.default(up.refusal(401))
-    if not ended:
-        two.fallback.default(OPEN, up.chunk("Hello"), up.silence())
-    first = await ask(cluster[0], key).has("Hello again" if ended else "Hello")
-    other = await resume(cluster[1], first.answer_id).has(first.text)
-    assert first.started is not None
-    assert first.started.model == SECOND
-    assert other.started == first.started
-    if key:
-        assert (await ask(cluster[1], key).has(first.text)).started == first.started
-    if not ended:
-        await stop(cluster[1], first.answer_id)
-
-
-async def test_reader_on_another_engine_waits_until_the_model_is_known(two: Two, cluster: Any) -> None:
-    opening = up.Signal()
-    two.primary.default(up.refusal(401))
-    two.fallback.default(up.gate(opening), up.answer("Hello"))
-    first = asyncio.ensure_future(ask(cluster[0]).end())
-    await two.fallback.request()
-    other = asyncio.ensure_future(ask(cluster[1]).begun())
-    whole = asyncio.ensure_future(complete(cluster[1]))
-    assert not (await asyncio.wait({first, other, whole}, timeout=0.5))[0]
-    opening.set()
-    started = (await first).started
-    assert started is not None
-    assert started.model == SECOND
-    assert (await other).started == started == (await whole).started
-    assert two.asked == (1, 1)
-
-
-async def test_failure_of_both_reads_the_same_on_another_engine(two: Two, cluster: Any) -> None:
-    opening = up.Signal()
-    two.primary.default(up.refusal(401))
-    two.fallback.default(up.gate(opening), up.refusal(401))
-    first = asyncio.ensure_future(ask(cluster[0]).end())
-    await two.fallback.request()
-    other = asyncio.ensure_future(ask(cluster[1]).end())
-    assert not (await asyncio.wait({first, other}, timeout=0.3))[0]
-    opening.set()
-    assert (await first).started == (await other).started
-    assert (await first).reason == (await other).reason == "UPSTREAM_AUTH"

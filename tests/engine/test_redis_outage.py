@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,40 +14,43 @@ from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2_grpc
 
 from engine_grpc import redis_answers, redis_follow
-from engine_grpc import redis_codec as codec
-from engine_grpc.answers import Answer, Started
-from engine_grpc.redis_control import Control
-from engine_grpc.redis_follow import LEASE_MS, Follower
-from engine_grpc.redis_link import COMMAND_SECONDS, RedisLink
+from engine_grpc.redis_follow import LEASE_MS
+from engine_grpc.redis_link import COMMAND_SECONDS
 from tests import upstream as up
-from tests.engine.shared import WORDS, Live, ask, beats, engines, gates, refused, resume, stepped, stop
+from tests.engine.shared import (
+    RECOVERY_SECONDS,
+    TEXT,
+    WORDS,
+    ask,
+    beats,
+    engines,
+    gates,
+    goes_on,
+    recovered,
+    refused,
+    resume,
+    started,
+    stepped,
+    stop,
+)
 from tests.processes import running_engine_process
-from tests.redis_server import running_redis
+from tests.redis_server import delayed, running_redis
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.engine.harness import RunningEngine
     from tests.redis_server import RedisServer
-    from tests.upstream import Signal, Upstream
+    from tests.upstream import Upstream
 
     Logs = Sequence[Mapping[str, Any]]
 
-TEXT = "".join(WORDS)
 LOST_KEYS = ("read-elsewhere", "alone")
-RECOVERY_SECONDS = 2
 
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
     with running_redis("secret-canary") as running:
-        yield running
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with up.Upstream() as running:
         yield running
 
 
@@ -86,47 +88,6 @@ async def test_live_stream_does_not_notice_that_redis_is_slow(
         assert (await reader.end()).text == TEXT
         if seconds < COMMAND_SECONDS / 2:
             assert (await recovered(two[1], reader, TEXT)).text == TEXT
-
-
-class Delayed:
-    """The address of a Redis that takes its time."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-
-@asynccontextmanager
-async def delayed(server: RedisServer, seconds: float) -> AsyncIterator[Delayed]:
-    """Puts so much time before each of a Redis's replies."""
-
-    connections: list[asyncio.Future[Any]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", server.port)
-        copying = asyncio.gather(copy(reader, there_writer, 0), copy(there_reader, writer, seconds))
-        connections.append(copying)
-        await asyncio.wait({copying})
-        for each in (writer, there_writer):
-            each.close()
-            with suppress(ConnectionError):
-                await each.wait_closed()
-        closed.release()
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause: float) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(65_536):
-                await asyncio.sleep(pause)
-                writer.write(data)
-        writer.close()
-
-    closed = asyncio.Semaphore(0)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
-        port = proxy.sockets[0].getsockname()[1]
-        yield Delayed(server.url.replace(str(server.port), str(port)))
-    for copying in connections:
-        copying.cancel()
-    for _ in connections:
-        await closed.acquire()
 
 
 async def test_live_stream_survives_a_redis_that_comes_back_empty(
@@ -326,50 +287,6 @@ async def test_readers_elsewhere_are_told_when_the_engine_dies_and_its_keys_ask_
     assert len(upstream.requests) == 4
 
 
-async def test_following_ends_at_whatever_moment_it_is_cancelled(server: RedisServer) -> None:
-    async with Redis.from_url(server.url) as store:
-        await store.set("studyai:engine:other", 1)
-    link = RedisLink(server.url)
-    control = Control(link, "engine", {}, lambda _: None)
-    head = codec.Head(Started(student_id="anna", session_id="s", model="m"), "other", "")
-    for turns in range(60):
-        follower = Follower(link=link, control=control, head=head, longest=60)
-        following = asyncio.ensure_future(follower.follow(Answer(head.started)))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        following.cancel()
-        _, going_on = await asyncio.wait({following}, timeout=1)
-        assert not going_on, turns
-    await link.aclose()
-
-
 async def noticed(logs: Logs) -> None:
     """Both engines have found that Redis is away."""
     await until(lambda: [entry["event"] for entry in logs].count("redis cannot be reached") == 2)
-
-
-async def started(engine: RunningEngine, opening: list[Signal]) -> Live:
-    opening[0].set()
-    return await ask(engine).has(WORDS[0])
-
-
-async def goes_on(reader: Live, opening: list[Signal]) -> None:
-    """Each delta comes as it is written."""
-    for number, gate in enumerate(opening, start=2):
-        began = time.monotonic()
-        gate.set()
-        await reader.has("".join(WORDS[:number]))
-        assert time.monotonic() - began < 0.4  # less than anything here waits for Redis
-
-
-async def recovered(engine: RunningEngine, reader: Live, text: str) -> Live:
-    """Another engine reads the answer, within the time that recovery may take."""
-    copies: list[Live] = []
-
-    async def copied() -> bool:
-        with suppress(grpc.aio.AioRpcError):
-            copies.append(await resume(engine, reader.answer_id).has(text))
-        return bool(copies)
-
-    await until(copied, RECOVERY_SECONDS)
-    return copies[0]

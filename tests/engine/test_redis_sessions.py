@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from redis.asyncio import Redis
 
 from engine_grpc.image import inspect
 from engine_grpc.redis_link import RedisLink
@@ -17,34 +16,16 @@ from engine_grpc.sessions import MAX_TURNS, Turn
 from tests import upstream as up
 from tests.engine.harness import WORKSHEET
 from tests.engine.shared import ask, engines, resume
-from tests.redis_server import running_redis
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
 
     from engine_grpc.sessions import Sessions
     from tests.redis_server import RedisServer
     from tests.upstream import Upstream
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with running_redis() as running:
-        yield running
-
-
-@pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(server.url) as client:
-        await client.flushall()
-        yield client
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with up.Upstream() as running:
-        yield running
 
 
 @pytest.fixture

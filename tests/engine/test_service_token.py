@@ -15,7 +15,6 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from studyai.v1 import chat_pb2
 
 from engine_grpc.log import configure_logging
-from tests import upstream as up
 from tests.engine.harness import complete_request, error_info, read, request, retry_info, running_engine
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
 FIRST, SECOND = "canary-first-0123456789abcdefghijkl", "canary-second-0123456789abcdefghijkl"
 CHAT = "/studyai.v1.ChatService"
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with up.Upstream() as running:
-        yield running
 
 
 @pytest.fixture

@@ -136,8 +136,9 @@ async def engine() -> AsyncIterator[FakeEngine]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def shared_gateway(engine: FakeEngine) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(engine.url) as running:
+async def shared_gateway(engine: FakeEngine, request: pytest.FixtureRequest) -> AsyncIterator[RunningGateway]:
+    """With the module's `SETTINGS`, where it has any."""
+    async with running_gateway(engine.url, **getattr(request.module, "SETTINGS", {})) as running:
         yield running
 
 

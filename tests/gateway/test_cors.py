@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from tests.gateway.conftest import RunningGateway, running_gateway
 from tests.gateway.test_fallback import ANSWER
@@ -13,24 +12,19 @@ from tests.gateway.tokens import SECRET, bearer, token
 from tests.gateway.wire import FALLBACK, STREAM, Connection, connect, question
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.gateway.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGE = "https://app.example"
+SETTINGS = {
+    "cors_allow_origins": f"{PAGE}, http://localhost:5173",
+    "auth_jwt_key": SECRET,
+    "rate_limit": "100/hour",
+}
+"""The module's gateway lets one page's origin use it, with a token."""
 SENT = "authorization, content-type, idempotency-key, last-event-id, x-request-id, x-request-timeout-ms"
 READ = {"x-request-id", "retry-after", "ratelimit", "ratelimit-policy"}
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def shared_gateway(engine: FakeEngine) -> AsyncIterator[RunningGateway]:
-    """Lets one page's origin use it, with a token."""
-    async with running_gateway(
-        engine.url, cors_allow_origins=f"{PAGE}, http://localhost:5173", auth_jwt_key=SECRET, rate_limit="100/hour"
-    ) as running:
-        yield running
 
 
 async def preflight(client: Connection, origin: str = PAGE, method: str = "POST", headers: str = SENT) -> None:

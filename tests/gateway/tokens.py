@@ -20,8 +20,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from tests.gateway.wire import FALLBACK
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.gateway.conftest import RunningGateway
+    from tests.gateway.fake_engine import FakeEngine
 
 SECRET = "0123456789abcdef" * 2
 
@@ -116,3 +121,11 @@ def running_issuer(**keys: PrivateKey) -> Iterator[Issuer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+async def student_of(engine: FakeEngine, gateway: RunningGateway, value: str) -> str:
+    """Asks with a token; returns whom the engine was told of."""
+    async with gateway.post(FALLBACK, **bearer(value)):
+        call = await engine.next_call()
+    await call.cancelled.wait()
+    return str(call.request.question.student_id)

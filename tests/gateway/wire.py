@@ -126,3 +126,9 @@ def events_in(stream: bytes) -> list[Any]:
 def encoded(body: Any) -> bytes:
     """A body to send: bytes as they are, anything else as JSON."""
     return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+async def refusal(client: Connection) -> tuple[int, str]:
+    """Reads an error reply; returns its status and its code."""
+    await client.read_head()
+    return client.status, (await client.read_json())["code"]

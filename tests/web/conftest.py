@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests import upstream as up
 from tests.chromium import running_chromium
 from tests.end_to_end.conftest import WORKSHEET, Service
 from tests.processes import running_engine_process, running_gateway_process
-from tests.upstream import running_upstream
+from tests.upstream import Signal, running_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,3 +64,16 @@ def ask(page: Page, prompt: str = "What is x?", *, picture: bool = True) -> None
         expect(page.get_by_alt_text("Your picture")).to_be_visible()
     page.get_by_role("textbox", name="Your question").fill(prompt)
     page.get_by_role("button", name="Ask").click()
+
+
+def script(service: Service, *pieces: str) -> None:
+    service.upstream.script(up.stream_headers(), *map(up.chunk, pieces), up.finish(), up.usage(7, 3), up.done())
+
+
+def gated(service: Service, first: str, rest: str) -> Signal:
+    """The model says `first`, and `rest` when the signal is set."""
+    opened = Signal()
+    service.upstream.script(
+        up.stream_headers(), up.chunk(first), up.gate(opened), up.chunk(rest), up.finish(), up.done()
+    )
+    return opened

@@ -1,0 +1,91 @@
+"""What the command cannot do it says in a sentence, with what there is to be done."""
+
+from __future__ import annotations
+
+import re
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import upstream as up
+from tests.clients.terminal import ASK, run, started
+from tests.gateway.tokens import SECRET
+from tests.processes import free_port, running_engine_process, running_gateway_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.end_to_end.conftest import Service
+
+
+@pytest.mark.parametrize("command", ["ask", "doctor"])
+def test_address_that_is_none_is_a_wrong_command_line(command: str) -> None:
+    arguments = ASK if command == "ask" else (command,)
+    status, written, said = run(*arguments, "--url", "localhost:3000")
+    assert (status, written) == (2, "")
+    assert "http://host:port" in said
+
+
+def test_missing_files_are_named_in_a_line(tmp_path: Path) -> None:
+    assert run("ask", "page.jpg", "x?", cwd=tmp_path) == (2, "", "studyai: page.jpg: No such file or directory\n")
+    assert run("ask", ".", "x?", cwd=tmp_path) == (2, "", "studyai: .: Is a directory\n")
+    status, _, said = run(*ASK, "--url", "https://127.0.0.1:9", "--ca-file", "ca.pem", cwd=tmp_path)
+    assert (status, "ca.pem cannot be" in said) == (2, True)
+
+
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_file_without_certificates_is_named(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "ca.pem").write_text("not one")
+    status, written, said = run(*ASK, "--url", f"{scheme}://127.0.0.1:9", "--ca-file", "ca.pem", cwd=tmp_path)
+    assert (status, written) == (2, "")
+    assert "ca.pem holds no certificate in PEM." in re.sub(r"[\s│]+", " ", said)
+
+
+def test_socks_proxy_is_told_with_what_to_install() -> None:
+    status, written, said = run(*ASK, settings={"ALL_PROXY": "socks5://127.0.0.1:9"})
+    assert (status, written) == (1, "")
+    assert re.fullmatch("studyai: .*SOCKS proxy.* 'socksio' .*\n", said)
+
+
+def test_engine_that_forgot_the_answer_when_it_restarted_is_told_with_what_to_do(service: Service) -> None:
+    service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
+    port = free_port()
+    with ExitStack() as engines:
+        first = engines.enter_context(running_engine_process(service.upstream.base_url, port))
+        with started(*ASK, "--grpc", "--engine", f"127.0.0.1:{port}") as process:
+            assert process.stdout
+            assert process.stdout.read(4) == "Some"
+            first.stop(signal.SIGKILL)
+            engines.enter_context(running_engine_process(service.upstream.base_url, port))
+            written, said = process.communicate(timeout=20)
+    assert (process.returncode, written) == (1, "\n")
+    assert "(ANSWER_NOT_FOUND)" in said
+    assert said.endswith("when it restarts: ask again.\n")
+    assert len(service.upstream.requests) == 1
+
+
+def test_engine_that_is_down_and_a_wrong_token_are_told_with_what_to_do(service: Service) -> None:
+    port = free_port()
+    with running_engine_process(service.upstream.base_url, port) as engine, running_gateway_process(engine) as gateway:
+        engine.stop()
+        status, written, said = run(*ASK, "--url", f"http://127.0.0.1:{gateway.port}", "--timeout", "2")
+    assert (status, written) == (1, "")
+    assert re.search(
+        r"^studyai: .+ \(ENGINE_UNAVAILABLE, request \w+\)\n`studyai doctor` finds out why\.\n\Z", said, re.M
+    )
+    with running_gateway_process(service.engine, AUTH_JWT_KEY=SECRET) as gateway:
+        status, written, said = run(
+            *ASK, "--url", f"http://127.0.0.1:{gateway.port}", settings={"STUDYAI_TOKEN": "wrong"}
+        )
+    assert (status, written) == (1, "")
+    assert "(UNAUTHENTICATED, request " in said
+    assert said.endswith("Set STUDYAI_TOKEN to a bearer token, or SERVICE_TOKEN for --grpc.\n")
+    assert "wrong" not in said
+
+
+def test_session_without_a_picture_says_how_to_give_one(service: Service) -> None:
+    status, _, said = run("ask", "And y?", "--session", "nobodys", "--url", service.url)
+    assert status == 1
+    assert said.endswith("The session has no picture yet: studyai ask PICTURE QUESTION --session ID\n")

@@ -1,0 +1,117 @@
+"""The page for everyone: with the keyboard alone, with a screen reader, on the smallest phone and at twice the size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests import upstream as up
+from tests.end_to_end.conftest import WORKSHEET
+from tests.web.conftest import ask, script
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.end_to_end.conftest import Service
+
+AXE = Path(__file__).parents[2] / "scripts" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+ANSWER = "Subtract 7:\n\n$$3x = 15$$\n\nSo **x** is $5$.\n\n- check it\n"
+
+
+def test_question_is_asked_with_the_keyboard_alone(page: Page, service: Service) -> None:
+    script(service, "x is 5.")
+    page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+    expect(page.get_by_role("textbox", name="Your question")).to_be_focused()
+    page.keyboard.type("What is x?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#said")).to_have_text("The answer: x is 5.")
+
+
+def axe_findings(page: Page) -> object:
+    page.evaluate(AXE.read_text())  # by the debugger, which no policy binds
+    return page.evaluate("axe.run().then(({violations}) => violations.map((v) => [v.id, v.nodes.map((n) => n.html)]))")
+
+
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+
+
+@pytest.fixture
+def axe() -> None:
+    if not AXE.exists():
+        message = "axe-core is not installed: `make setup` installs it where it may"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+
+
+@pytest.mark.usefixtures("axe")
+@pytest.mark.parametrize("path", ["/", "/playground"])
+def test_axe_finds_nothing_before_and_after_an_answer(page: Page, service: Service, path: str) -> None:
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        page.goto(service.url + path)
+        assert axe_findings(page) == []
+        if path == "/":
+            script(service, ANSWER)
+            ask(page)
+            expect(page.locator(".answer li").last).to_have_text("check it")
+            expect(page.get_by_role("button", name="Ask")).to_be_visible()
+        assert axe_findings(page) == []
+
+
+@pytest.mark.usefixtures("axe")
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_axe_finds_nothing_while_an_answer_comes_is_stopped_or_fails_nor_offline_nor_in_the_settings(
+    page: Page, service: Service, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    service.upstream.script(up.stream_headers(), up.silence())
+    ask(page)
+    expect(page.locator(".state")).to_contain_text("Reading your page")
+    assert page.evaluate("document.getAnimations().length") == 0
+    assert axe_findings(page) == []
+    page.get_by_role("button", name="Stop generating").click()
+    expect(page.locator(".state")).to_have_text("Stopped.")
+    assert axe_findings(page) == []
+    service.upstream.script(up.stream_headers(), up.chunk("Half"), up.reset())
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    assert axe_findings(page) == []
+    page.get_by_label("Settings").click()
+    assert axe_findings(page) == []
+    page.keyboard.press("Escape")
+    page.context.set_offline(True)
+    expect(page.get_by_text("You are offline. What you ask")).to_be_visible()
+    assert axe_findings(page) == []
+    page.context.set_offline(False)
+
+
+@pytest.mark.parametrize("path", ["/", "/playground"])
+def test_nothing_is_wider_than_the_smallest_phone_nor_than_a_page_at_twice_its_size(
+    page: Page, service: Service, path: str
+) -> None:
+    script(
+        service,
+        "$$"
+        + "+".join("abcdefghijklmnop" * 3)
+        + "$$\n\n| a | b |\n|---|---|\n|"
+        + "wide " * 9
+        + "|"
+        + "x" * 99
+        + "|\n",
+    )
+    ask(page)
+    expect(page.locator(".answer td").last).to_be_visible()
+    page.goto(service.url + path)
+    for width in (320, 640):  # 640 is what is left of 1,280 at 200 %
+        page.set_viewport_size({"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        if path == "/":
+            page.get_by_label("Settings").click()
+            box = page.locator(".sheet").bounding_box()
+            assert box
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+            page.keyboard.press("Escape")
