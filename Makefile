@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TIMED := tests/engine tests/gateway tests/faults
 TWO := --numprocesses 2 --dist loadfile
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster soak bench fuzz test setup proto check-protos web lint format types pytest lock clean
+.PHONY: help run run-cluster soak bench fuzz test setup system proto check-protos web lint format types pytest lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -19,7 +19,10 @@ run-cluster: $(VENV)/run.stamp ## Run two engines, two gateways and a Redis that
 
 test: setup lint types check-protos pytest ## Set up and pass every check
 
-setup: $(VENV)/dev.stamp ## Set up everything that the checks need
+setup: ## Set up everything that the checks need
+	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/dev.stamp system
+
+system:
 	@scripts/system_packages.sh
 
 lint: $(VENV)/dev.stamp ## Style, and which module may import which
