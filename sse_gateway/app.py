@@ -71,20 +71,7 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
         engine: Entered and left with the application's lifespan.
         lifecycle: Whoever runs the application tells it there when it drains.
     """
-    app = Gateway(
-        title=openapi.TITLE,
-        version=version("studyai-chat"),
-        # FastAPI's span would end, its metrics count, where an answer only begins to stream; see `sse_gateway.tracing`.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-        description=openapi.DESCRIPTION,
-        openapi_tags=openapi.TAGS,
-        docs_url=None,
-        redoc_url=None,
-        # It would be made of the Host header, and lead from HTTPS to what a proxy was reached by.
-        redirect_slashes=False,
-        lifespan=_lifespan,
-    )
-    app.openapi_version = "3.2.0"
+    app = _bare()
     app.state.parts = Parts(
         settings,
         engine,
@@ -103,6 +90,25 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
         app.router.routes.extend(routes.router.routes)
     _add_docs(app)
     add_web_client(app)
+    return app
+
+
+def _bare() -> Gateway:
+    """Returns the application with nothing in it."""
+    app = Gateway(
+        title=openapi.TITLE,
+        version=version("studyai-chat"),
+        # FastAPI's span would end, its metrics count, where an answer only begins to stream; see `sse_gateway.tracing`.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        docs_url=None,
+        redoc_url=None,
+        # It would be made of the Host header, and lead from HTTPS to what a proxy was reached by.
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.openapi_version = "3.2.0"
     return app
 
 

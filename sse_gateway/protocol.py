@@ -35,7 +35,7 @@ MIN_BODY_BYTES_PER_SECOND = 1024
 
 _MAX_TINY_PIECES = 4096
 _TINY_BYTES = 16
-_TOO_LARGE = "The request's head is too large."
+_TOO_LARGE = (431, "The request's head is too large.")
 _OFFER = {b"upgrade", b"connection", b"http2-settings"}
 _NOBODY: deque[Any] = deque()
 """Uvicorn's requests that wait for another's response: none does here, and an empty queue is most of a kilobyte."""
@@ -128,10 +128,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._decline(data[offer.args[0] :])
             return
         except httptools.HttpParserError:
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, _TOO_LARGE)
-            else:
-                self._refuse(400, "This is not an HTTP/1.1 request.")
+            too_large = self._head_bytes > MAX_HEAD_BYTES
+            self._refuse(*(_TOO_LARGE if too_large else (400, "This is not an HTTP/1.1 request.")))
             return
         self._arrived(len(data))
 
@@ -166,21 +164,25 @@ class GatewayProtocol(HttpToolsProtocol):
         self._arriving, self._in_body, self._size, self._head_bytes = True, False, 0, 0
         self._begun = self.loop.time()
 
+    def on_url(self, url: bytes) -> None:
+        """A piece of a request's address is here."""
+        self._count(url)
+        super().on_url(url)
+
+    def _count(self, *parts: bytes) -> None:
+        """Counts the head's bytes, which may all have come at once."""
+        self._head_bytes += sum(map(len, parts))
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise HeadTooLargeError
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A line of a request's head is here. One behind its body is no header (RFC 9110, section 6.5.1)."""
         if not self._in_body:
-            self._head_bytes += len(name) + len(value)
-            # The parser leaves white space behind a value (RFC 9110, section 5.5).
-            super().on_header(name, value.rstrip(b" \t"))
+            self._count(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # white space behind it is not its own: RFC 9110, 5.5
 
     def on_headers_complete(self) -> None:
-        """A request's head is here.
-
-        Raises:
-            HeadTooLargeError: It is, though all of it came at once.
-        """
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise HeadTooLargeError
+        """A request's head is here."""
         self._stop_timer()
         self._in_body, self._size, self._pieces, self._body_bytes = True, 0, 0, 0
         self._begun = self._last = self.loop.time()
@@ -231,7 +233,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._size += size
         self._last = self.loop.time()
         if self._size > MAX_HEAD_BYTES and not self._in_body:
-            self._refuse(431, _TOO_LARGE)
+            self._refuse(*_TOO_LARGE)
         elif self._in_body and self._size - 2 * self._body_bytes > 2 * MAX_HEAD_BYTES:
             self._refuse(431, "There is too much around the request's body.")
         elif self._timer is None:

@@ -31,5 +31,11 @@ async def until(condition: Callable[[], Any], within: float = 5, told: Callable[
         raise AssertionError(told()) from None
 
 
+async def turns(count: int = 1) -> None:
+    """Lets every task of this loop go so many steps: for tests about what holds at each of them, and no event tells."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def _told(holds: Any) -> Any:
     return await holds if inspect.isawaitable(holds) else holds

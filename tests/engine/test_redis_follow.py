@@ -12,6 +12,7 @@ from engine_grpc.answers import Answer, Started
 from engine_grpc.redis_control import Control
 from engine_grpc.redis_follow import Follower
 from engine_grpc.redis_link import RedisLink
+from tests.waiting import turns
 
 if TYPE_CHECKING:
     from tests.redis_server import RedisServer
@@ -25,12 +26,11 @@ async def test_following_ends_at_whatever_moment_it_is_cancelled(server: RedisSe
     link = RedisLink(server.url)
     control = Control(link, "engine", {}, lambda _: None)
     head = codec.Head(Started(student_id="anna", session_id="s", model="m"), "other", "")
-    for turns in range(60):
+    for steps in range(60):
         follower = Follower(link=link, control=control, head=head, longest=60)
         following = asyncio.ensure_future(follower.follow(Answer(head.started)))
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        await turns(steps)
         following.cancel()
         _, going_on = await asyncio.wait({following}, timeout=1)
-        assert not going_on, turns
+        assert not going_on, steps
     await link.aclose()

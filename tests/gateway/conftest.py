@@ -16,8 +16,8 @@ from sse_gateway.lifecycle import Lifecycle
 from sse_gateway.log import LogFormat, configure_logging
 from sse_gateway.server import GatewayServer, server_config
 from sse_gateway.settings import GatewaySettings
-from tests.gateway.fake_engine import FakeEngine, fake_engine
-from tests.gateway.wire import Connection, connect, encoded, question
+from tests.gateway.fake_engine import EngineCall, FakeEngine, fake_engine
+from tests.gateway.wire import STREAM, Connection, connect, encoded, question
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -71,6 +71,16 @@ class RunningGateway:
         async with connect(self.port) as client:
             await client.send("POST", path, encoded(question() if body is None else body), **headers)
             yield client
+
+    @asynccontextmanager
+    async def streaming(self, engine: FakeEngine) -> AsyncIterator[tuple[Connection, EngineCall]]:
+        """A stream whose first event was read, and the engine's call that goes on with it."""
+        async with self.post(STREAM) as client:
+            call = await engine.next_call()
+            await call.start()
+            await client.read_head()
+            await client.read_event()
+            yield client, call
 
     @asynccontextmanager
     async def get(self, path: str, **headers: str) -> AsyncIterator[Connection]:

@@ -10,6 +10,8 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
     import signal
     from collections.abc import AsyncIterator
@@ -35,10 +37,9 @@ class GatewayProcess:
 
     async def until(self, pattern: str) -> re.Match[str]:
         """Waits until the log says this."""
-        async with asyncio.timeout(10):
-            while (match := re.search(pattern, self.output)) is None:
-                assert self._process.returncode is None, self.output
-                await asyncio.sleep(0.01)
+        await until(lambda: self._process.returncode is not None or re.search(pattern, self.output), 10)
+        match = re.search(pattern, self.output)
+        assert match, self.output
         return match
 
     def signal(self, number: signal.Signals) -> None:

@@ -67,11 +67,8 @@ async def test_resetting_the_connection_cancels_the_call(
 
 
 async def test_leaving_after_the_start_cancels_the_call(gateway: RunningGateway, engine: FakeEngine) -> None:
-    async with gateway.post(STREAM) as client:
-        call = await engine.next_call()
-        await call.start()
-        await client.read_head()
-        await client.read_event()
+    async with gateway.streaming(engine) as (_, call):
+        pass
     await assert_cancelled(call)
 
 

@@ -17,6 +17,7 @@ from sse_gateway.errors import ErrorCode, GatewayError
 from tests.gateway.conftest import RunningGateway, running_gateway
 from tests.gateway.fake_engine import FakeEngine, failure, fake_engine
 from tests.gateway.wire import FALLBACK, STREAM, connect
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,12 +45,8 @@ async def first_asked(engines: list[FakeEngine]) -> int:
 
 async def asked_engine(engines: list[FakeEngine]) -> FakeEngine:
     """Waits for the engine that gets the question."""
-    async with asyncio.timeout(5):
-        while True:
-            for engine in engines:
-                if not engine.idle:
-                    return engine
-            await asyncio.sleep(0)
+    await until(lambda: any(not engine.idle for engine in engines))
+    return next(engine for engine in engines if not engine.idle)
 
 
 async def test_several_engines_are_asked_in_turn() -> None:

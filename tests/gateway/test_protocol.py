@@ -12,6 +12,7 @@ import pytest
 from sse_gateway.protocol import MAX_HEAD_BYTES
 from tests.gateway.conftest import RunningGateway, logged, running_gateway
 from tests.gateway.wire import FALLBACK, STREAM, Connection, connect, encoded, question
+from tests.waiting import turns
 
 if TYPE_CHECKING:
     from tests.gateway.fake_engine import FakeEngine
@@ -64,6 +65,7 @@ async def test_head_that_trickles_is_told_408(gateway: RunningGateway) -> None:
 
 
 async def trickle(client: Connection, data: bytes) -> None:
+    """Sends slowly: the pause is what the test is about."""
     for byte in data:
         client.writer.write(bytes([byte]))
         await asyncio.sleep(0.02)
@@ -129,7 +131,7 @@ async def flood(client: Connection, line: bytes) -> None:
     for _ in range(10 * MAX_HEAD_BYTES // len(line)):
         client.writer.write(line)
         await client.writer.drain()
-        await asyncio.sleep(0)
+        await turns()  # the gateway's: it runs in this loop
 
 
 CHUNKED = b"POST %b HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -193,11 +195,7 @@ async def test_what_is_not_http_is_told_400_in_json(gateway: RunningGateway, gar
 async def test_garbage_behind_a_request_does_not_come_between_its_events(
     gateway: RunningGateway, engine: FakeEngine
 ) -> None:
-    async with gateway.post(STREAM) as client:
-        call = await engine.next_call()
-        await call.start()
-        await client.read_head()
-        await client.read_event()
+    async with gateway.streaming(engine) as (client, call):
         client.writer.write(b"garbage\r\n\r\n")
         assert b"400" not in await closed(client)
         async with asyncio.timeout(5):
@@ -236,8 +234,11 @@ async def test_offer_of_another_protocol_is_passed_over(
     assert client.status == 200
 
 
-async def test_head_that_is_too_large_is_told_431_though_it_comes_at_once(gateway: RunningGateway) -> None:
+@pytest.mark.parametrize(("path", "filler"), [("/healthz", MAX_HEAD_BYTES), ("/" + "y" * MAX_HEAD_BYTES, 1)])
+async def test_head_that_is_too_large_is_told_431_though_it_comes_at_once(
+    gateway: RunningGateway, path: str, filler: int
+) -> None:
     async with connect(gateway.port) as client:
-        await client.send("GET", "/healthz", x_filler="y" * (MAX_HEAD_BYTES + 1))
+        await client.send("GET", path, x_filler="y" * filler)
         await client.read_head()
         assert (client.status, (await client.read_json())["code"]) == (431, "INVALID_REQUEST")

@@ -27,11 +27,7 @@ def segments(client: Connection) -> int:
 
 
 async def test_head_leaves_with_the_first_event(gateway: RunningGateway, engine: FakeEngine) -> None:
-    async with gateway.post(STREAM) as client:
-        call = await engine.next_call()
-        await call.start()
-        await client.read_head()
-        await client.read_event()
+    async with gateway.streaming(engine) as (client, call):
         assert segments(client) == 1
         await call.text("This")
         await client.read_event()

@@ -108,11 +108,7 @@ async def test_both_paths_stream(gateway: RunningGateway, engine: FakeEngine, pa
 async def test_text_arrives_exactly_in_ascii_json_of_one_line(
     gateway: RunningGateway, engine: FakeEngine, pieces: list[str]
 ) -> None:
-    async with gateway.post(STREAM) as client:
-        call = await engine.next_call()
-        await call.start()
-        await client.read_head()
-        await client.read_event()
+    async with gateway.streaming(engine) as (client, call):
         for count, piece in enumerate(pieces, 1):
             await call.text(piece)
             event = await client.read_event()
@@ -138,11 +134,7 @@ async def test_without_accumulation_content_comes_at_the_end_alone(gateway: Runn
 
 
 async def test_numbers_are_the_engines(gateway: RunningGateway, engine: FakeEngine) -> None:
-    async with gateway.post(STREAM) as client:
-        call = await engine.next_call()
-        await call.start()
-        await client.read_head()
-        await client.read_event()
+    async with gateway.streaming(engine) as (client, call):
         await call.write(sequence=7, text_delta=chat_pb2.TextDelta(text="joined"))
         assert (await client.read_event()).startswith(b"id: 7\n")
         await call.write(sequence=9)  # not known here: skipped
@@ -159,22 +151,14 @@ async def test_finish_reasons_have_their_names(
     gateway: RunningGateway, engine: FakeEngine, number: int, name: str
 ) -> None:
     finished = chat_pb2.AnswerFinished.FromString(b"\x08" + bytes([number]))
-    async with gateway.post(STREAM) as client:
-        call = await engine.next_call()
-        await call.start()
-        await client.read_head()
-        await client.read_event()
+    async with gateway.streaming(engine) as (client, call):
         await call.finish(finished)
         assert event_data(await client.read_event())["finish_reason"] == name
 
 
 async def test_estimated_usage_says_so(gateway: RunningGateway, engine: FakeEngine) -> None:
     usage = chat_pb2.TokenUsage(prompt_tokens=3, completion_tokens=4, total_tokens=7, estimated=True)
-    async with gateway.post(STREAM) as client:
-        call = await engine.next_call()
-        await call.start()
-        await client.read_head()
-        await client.read_event()
+    async with gateway.streaming(engine) as (client, call):
         await call.finish(chat_pb2.AnswerFinished(usage=usage))
         end = event_data(await client.read_event())
     assert end["tokens"] == 7

@@ -14,11 +14,16 @@ from sse_gateway.uploads import Upload, UploadMemory
 from tests.gateway.conftest import running_gateway
 from tests.gateway.fake_engine import fake_engine
 from tests.gateway.wire import STREAM, encoded, question
+from tests.waiting import turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.gateway.conftest import RunningGateway
+
+
+_UNTIL_THEY_WAIT = 5
+"""Turns after which every task of these tests waits."""
 
 
 @contextmanager
@@ -29,12 +34,6 @@ def begun(memory: UploadMemory, expected: int) -> Iterator[Upload]:
         yield upload
     finally:
         upload.release()
-
-
-async def turn() -> None:
-    """Lets every task run until it waits."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_announced_bytes_take_no_room() -> None:
@@ -50,10 +49,10 @@ async def test_upload_over_the_limit_waits_until_another_lets_go() -> None:
         await first.grow(8)
         await exception.grow(12)
         waiting = asyncio.ensure_future(third.grow(8))
-        await turn()
+        await turns(_UNTIL_THEY_WAIT)
         assert not waiting.done()
         exception.release()
-        await turn()
+        await turns(_UNTIL_THEY_WAIT)
         assert waiting.done()
 
 
@@ -64,7 +63,7 @@ async def test_uploads_that_are_all_half_there_do_not_wait_for_each_other_for_ev
         with begun(memory, 10) as mine:
             for _ in range(10):
                 await mine.grow(1)
-                await asyncio.sleep(0)
+                await turns()
                 assert memory.held <= 10 + 10
 
     async with asyncio.timeout(5):
@@ -84,7 +83,7 @@ async def test_who_needs_least_goes_first() -> None:
     with begun(memory, 20) as exception:
         await exception.grow(20)
         tasks = [asyncio.ensure_future(finish(name, size)) for name, size in (("large", 9), ("small", 3))]
-        await turn()
+        await turns(_UNTIL_THEY_WAIT)
     await asyncio.gather(*tasks)
     assert done == ["small", "large"]
 
@@ -108,10 +107,10 @@ async def test_client_that_leaves_while_it_waits_hands_its_turn_on() -> None:
         await exception.grow(11)
         leaving = asyncio.ensure_future(gone.grow(5))
         waiting = asyncio.ensure_future(third.grow(6))
-        await turn()
+        await turns(_UNTIL_THEY_WAIT)
         leaving.cancel()
         exception.release()
-        await turn()
+        await turns(_UNTIL_THEY_WAIT)
         assert waiting.done()
 
 
