@@ -14,7 +14,7 @@ import brotli
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 class Encoder(Protocol):
@@ -68,16 +68,21 @@ class _Gzip:
         return self._stream.compress(data) + self._stream.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
 
-_ENCODERS: dict[str, Callable[[], Encoder]] = {"zstd": _Zstd, "br": _Brotli, "gzip": _Gzip}
-"""The best first."""
+_ENCODERS: dict[str, Callable[[], Encoder]] = {"zstd": _Zstd, "gzip": _Gzip, "br": _Brotli}
+"""The best first. Brotli holds nine times gzip's memory, and saves bytes only in answers of more than 450 tokens."""
 
 
-def negotiated(accept_encoding: str) -> str | None:
-    """Returns the coding that a client likes best, and we among those; None, if that is none (RFC 9110, 12.5.3)."""
+def negotiated(accept_encoding: str, codings: Iterable[str] = tuple(_ENCODERS)) -> str | None:
+    """Returns the coding that a client likes best, and of those the first; None, if that is none (RFC 9110, 12.5.3).
+
+    Args:
+        accept_encoding: The client's header.
+        codings: What there is, the best first: a stream's.
+    """
     liked = dict(map(_weighed, accept_encoding.lower().split(",")))
     anything = liked.get("*", 0.0)
-    weights = {name: liked.get(name, anything) for name in _ENCODERS}
-    best = max(_ENCODERS, key=weights.__getitem__)
+    weights = {name: liked.get(name, anything) for name in codings}
+    best = max(weights, key=weights.__getitem__)
     return best if weights[best] > 0 and weights[best] >= liked.get("identity", 0.0) else None
 
 

@@ -48,11 +48,13 @@ _ASKED_AGAIN = "no-cache"
 """Each time, and mostly told that nothing has changed."""
 _PACKED = {".woff2"}
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "zstd": lambda body: zstandard.ZstdCompressor(level=19).compress(body),  # a compressor is one thread's
     "br": functools.partial(brotli.compress, quality=11),
+    "zstd": lambda body: zstandard.ZstdCompressor(level=19).compress(body),  # a compressor is one thread's
     "gzip": functools.partial(zlib.compress, level=9, wbits=16 + 15),
     "": bytes,
 }
+_CODINGS = tuple(filter(None, _COMPRESS))
+"""The best first: what is compressed once is best compressed by brotli, whose memory is held for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ async def _asset(request: Request) -> Response:
 
 async def _answer(name: str, request: Request, caching: str) -> Response:
     packed = Path(name).suffix in _PACKED
-    coding = "" if packed else negotiated(request.headers.get("accept-encoding", "")) or ""
+    coding = "" if packed else negotiated(request.headers.get("accept-encoding", ""), _CODINGS) or ""
     # To compress takes up to a second, once, and the streams go on meanwhile.
     file = await run_in_threadpool(_read, name, coding)
     headers = {**_HEADERS, "Cache-Control": caching, "ETag": file.etag}

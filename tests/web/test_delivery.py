@@ -51,6 +51,11 @@ def test_files_are_compressed_as_the_client_accepts(service: Service, coding: st
     assert len(body) < len(plain) / 3
 
 
+def test_browser_gets_the_smallest_of_the_codings_that_it_knows(service: Service) -> None:
+    response = get(script_url(service), Accept_Encoding="gzip, deflate, br, zstd")
+    assert response.headers["Content-Encoding"] == "br"
+
+
 def test_files_are_kept_for_ever_under_their_version_and_pages_are_asked_for_again(service: Service) -> None:
     assert get(script_url(service)).headers["Cache-Control"] == "public, max-age=31536000, immutable"
     page = get(service.url)
