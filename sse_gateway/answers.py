@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -14,7 +15,7 @@ from sse_gateway.auth import Caller
 from sse_gateway.dependencies import Parts, caller, deadline
 from sse_gateway.disconnect import Client, while_connected
 from sse_gateway.engine import CallOptions
-from sse_gateway.events import AnswerEvents, answer_reply
+from sse_gateway.events import AnswerEvents, answer_reply, whole_answer
 from sse_gateway.headers import digits
 from sse_gateway.live import LiveAnswer, event_stream
 from sse_gateway.openapi import ANSWER, ANSWER_RESPONSES, STOP_RESPONSES
@@ -65,9 +66,9 @@ async def get_answer(
     if "text/event-stream" not in request.headers.get("accept", ""):
         async with while_connected(Client.of(request.scope)):
             return await _whole(asked, parts, options)
-    asked.boundary_sequence = last_event_id or 0
     if last_event_id:
-        metrics.RESUMES.inc()
+        asked.boundary_sequence = last_event_id
+        options = replace(options, accepted=metrics.RESUMES.inc)
     messages = parts.engine.resume(asked, options)
     events = AnswerEvents(accumulate=accumulate, after=last_event_id)
     return event_stream(LiveAnswer(messages, record, events), request, parts.settings)
@@ -94,16 +95,5 @@ async def _whole(asked: ResumeAnswerRequest, parts: Parts, options: CallOptions)
 
 
 async def _read(asked: ResumeAnswerRequest, parts: Parts, options: CallOptions) -> CompleteChatImageResponse:
-    answer = CompleteChatImageResponse()
-    texts = []
     async with aclosing(parts.engine.resume(asked, options)) as messages:
-        async for message in messages:
-            match message.WhichOneof("event"):
-                case "started":
-                    answer.started.CopyFrom(message.started)
-                case "text_delta":
-                    texts.append(message.text_delta.text)
-                case "finished":
-                    answer.finished.CopyFrom(message.finished)
-    answer.text = "".join(texts)
-    return answer
+        return whole_answer([message async for message in messages])

@@ -18,8 +18,8 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from sse_gateway import answers, chat, health, metrics, openapi
-from sse_gateway.access import Refusals, RequestBoundary
 from sse_gateway.auth import authenticator
+from sse_gateway.boundary import Refusals, RequestBoundary
 from sse_gateway.cors import allow_origins
 from sse_gateway.dependencies import Parts
 from sse_gateway.errors import ErrorCode, GatewayError, error_response

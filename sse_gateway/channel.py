@@ -1,6 +1,6 @@
-"""A gRPC channel to one place where the engine is, with the calls that the gateway makes on it.
+"""A gRPC channel to one endpoint of the engine, with the calls that the gateway makes on it.
 
-Nothing is retried here, and a place that cannot be reached is given up early: another may be well.
+Nothing is retried here, and an endpoint that cannot be reached is given up early: another may be well.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class EngineAccess:
         return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
-class Place(NamedTuple):
-    """One of the places where the engine is."""
+class Endpoint(NamedTuple):
+    """A place where the engine is, or engines are: a channel to it, with the calls that are made on it."""
 
     channel: grpc.aio.Channel
     stream: grpc.aio.UnaryStreamMultiCallable[list[ChatImageRequest], ChatImageResponse]
@@ -108,8 +108,8 @@ class Place(NamedTuple):
     """Whether it is a name of several engines."""
     metadata: tuple[tuple[str, str], ...]
     """What each call carries."""
-    told: set[str]
-    """What has been said to be wrong with it since it was well."""
+    reported: set[str]
+    """What has been logged to be wrong with it since it was well."""
 
     async def serving(self, within: float) -> bool:
         """Tells whether the engine says of itself, within so many seconds, that it is serving."""
@@ -118,19 +118,19 @@ class Place(NamedTuple):
                 health_pb2.HealthCheckRequest(), metadata=self.metadata or _NO_TOKEN, timeout=within
             )
         except grpc.aio.AioRpcError as error:
-            self._tell(misconfiguration(error))
+            self._report(misconfiguration(error))
             return False
-        self.told.clear()
+        self.reported.clear()
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def _tell(self, why: str | None) -> None:
-        if why and why not in self.told:
+    def _report(self, why: str | None) -> None:
+        if why and why not in self.reported:
             log.error("the engine cannot be used", why=why)
-            self.told.add(why)
+            self.reported.add(why)
 
 
-def connect(target: EngineTarget, access: EngineAccess) -> Place:
-    """Opens a channel to a place. To be called in the loop that it is used in; it connects with the first call.
+def connect(target: EngineTarget, access: EngineAccess) -> Endpoint:
+    """Opens a channel. To be called in the loop that it is used in; it connects with the first call.
 
     Raises:
         OSError: The files for TLS cannot be used.
@@ -148,7 +148,7 @@ def connect(target: EngineTarget, access: EngineAccess) -> Place:
     def traced(make: Any, method: str) -> Any:
         return tracing.traced(make, f"{_SERVICE[1:]}/{method}", target.name)
 
-    return Place(
+    return Endpoint(
         channel=channel,
         stream=traced(stream, "ChatImage"),
         complete=traced(complete, "CompleteChatImage"),
@@ -157,7 +157,7 @@ def connect(target: EngineTarget, access: EngineAccess) -> Place:
         check=health.Check,
         balanced=target.balanced,
         metadata=access.metadata,
-        told=set(),
+        reported=set(),
     )
 
 

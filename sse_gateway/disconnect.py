@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from starlette.types import Scope
+    from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class ClientGoneError(Exception):
@@ -24,13 +25,15 @@ class Client:
     """The other end of a connection, which its protocol puts into the scope's state as `client`.
 
     Args:
-        listen: Has the connection read on, where it was held up: only by reading it notices that a client leaves.
+        flow: The connection's, in both directions.
+        abort: Ends the connection at once, whatever is still to be sent.
     """
 
-    __slots__ = ("gone", "listen", "on_gone")
+    __slots__ = ("_flow", "abort", "gone", "on_gone")
 
-    def __init__(self, listen: Callable[[], None]) -> None:
-        self.listen = listen
+    def __init__(self, flow: FlowControl, abort: Callable[[], None]) -> None:
+        self._flow = flow
+        self.abort = abort
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
         """Called when it leaves."""
@@ -40,6 +43,15 @@ class Client:
         """Returns the one that sent a request."""
         client: Client = scope["state"]["client"]
         return client
+
+    @property
+    def paused(self) -> bool:
+        """Whether it takes nothing just now."""
+        return self._flow.write_paused
+
+    def listen(self) -> None:
+        """Has the connection read on, where it was held up: only by reading it notices that a client leaves."""
+        self._flow.resume_reading()
 
     def leave(self) -> None:
         """It has left. Once is enough, more does no harm."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
 
-from sse_gateway import metrics, tracing
-from sse_gateway.channel import EngineAccess
+from sse_gateway import metrics
+from sse_gateway.endpoints import Endpoints
 from sse_gateway.errors import ErrorCode, GatewayError
-from sse_gateway.places import Places
+from sse_gateway.room import Room
 from sse_gateway.status import gateway_error
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         StopAnswerRequest,
     )
 
-    from sse_gateway.channel import Place
+    from sse_gateway.channel import Endpoint, EngineAccess
     from sse_gateway.engine_url import EngineTarget
 
 Message = TypeVar("Message")
@@ -58,13 +58,13 @@ class CallOptions:
     accepted: Callable[[], None] = lambda: None
     """Called when an engine has all of the request."""
 
-    def given(self, place: Place, *more: tuple[str, str]) -> dict[str, Any]:
-        """Returns the call's arguments at a place.
+    def given(self, endpoint: Endpoint, *more: tuple[str, str]) -> dict[str, Any]:
+        """Returns the call's arguments at an endpoint.
 
         Raises:
             GatewayError: DEADLINE_EXCEEDED, already.
         """
-        metadata = (*place.metadata, ("x-request-id", self.request_id), *tracing.metadata(), *more)
+        metadata = (*endpoint.metadata, ("x-request-id", self.request_id), *more)
         if self.deadline is None:
             return {"metadata": metadata}
         seconds = self.deadline - asyncio.get_running_loop().time()
@@ -77,22 +77,23 @@ class EngineClient:
     """Asks the engine. To be entered in the loop it is used in.
 
     Args:
-        targets: Where it is, at least one place.
+        targets: Where it is, at least one.
         access: How to be let in there.
     """
 
-    def __init__(self, targets: Sequence[EngineTarget], access: EngineAccess | None = None) -> None:
-        self._places = Places(targets, access or EngineAccess())
+    def __init__(self, targets: Sequence[EngineTarget], access: EngineAccess) -> None:
+        self._endpoints = Endpoints(targets, access)
+        self._room = Room()
         self._calls = _Calls()
 
     async def __aenter__(self) -> Self:
-        await self._places.__aenter__()
+        await self._endpoints.__aenter__()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._places.__aexit__(exc_type, exc, traceback)
+        await self._endpoints.__aexit__(exc_type, exc, traceback)
 
     def stream(self, request: ChatImageRequest, options: CallOptions) -> AsyncGenerator[ChatImageResponse, None]:
         """Yields the engine's messages as they come. Close it to cancel the call.
@@ -100,8 +101,8 @@ class EngineClient:
         Raises:
             GatewayError: The call failed.
         """
-        held = _Held(request, options)
-        return self._messages(lambda place: place.stream(held.request, **held.given(place)), held.let_go)
+        held = _Held(request, options, self._room)
+        return self._messages(lambda endpoint: endpoint.stream(held.request, **held.given(endpoint)), held.let_go)
 
     def resume(self, request: ResumeAnswerRequest, options: CallOptions) -> AsyncGenerator[ResumeAnswerResponse, None]:
         """Yields the messages of an answer that was begun before. Close it to leave the answer.
@@ -109,7 +110,7 @@ class EngineClient:
         Raises:
             GatewayError: The call failed.
         """
-        return self._messages(lambda place: place.resume(request, **options.given(place)), options.accepted)
+        return self._messages(lambda endpoint: endpoint.resume(request, **options.given(endpoint)), options.accepted)
 
     def complete(
         self, request: CompleteChatImageRequest, options: CallOptions
@@ -119,8 +120,8 @@ class EngineClient:
         Raises:
             GatewayError: The call failed.
         """
-        held = _Held(request, options)
-        return self._reply(lambda place: place.complete(held.request, **held.given(place)), held.let_go)
+        held = _Held(request, options, self._room)
+        return self._reply(lambda endpoint: endpoint.complete(held.request, **held.given(endpoint)), held.let_go)
 
     async def stop(self, request: StopAnswerRequest, options: CallOptions) -> None:
         """Stops an answer.
@@ -128,15 +129,15 @@ class EngineClient:
         Raises:
             GatewayError: The call failed.
         """
-        await self._reply(lambda place: place.stop(request, **options.given(place)), options.accepted)
+        await self._reply(lambda endpoint: endpoint.stop(request, **options.given(endpoint)), options.accepted)
 
     def check_room(self) -> None:
-        """Tells early, before a question is even read, what every engine has just said.
+        """Tells early, before a question is even read, what became of those before it.
 
         Raises:
             GatewayError: OVERLOADED.
         """
-        if self._places.full:
+        if self._room.none:
             raise GatewayError(ErrorCode.OVERLOADED)
 
     def drain(self) -> None:
@@ -147,52 +148,56 @@ class EngineClient:
 
     async def serving(self, within: float) -> bool:
         """Tells whether any engine says of itself, within so many seconds, that it is serving."""
-        return await self._places.serving(within)
+        return await self._endpoints.serving(within)
 
     async def _messages(
-        self, begin: Callable[[Place], grpc.aio.UnaryStreamCall[Any, Message]], accepted: Callable[[], None]
+        self, begin: Callable[[Endpoint], grpc.aio.UnaryStreamCall[Any, Message]], accepted: Callable[[], None]
     ) -> AsyncGenerator[Message, None]:
         # Begun here and not before: a generator that is never started ends no call.
-        for place, last in self._attempts():
+        for endpoint, last in self._attempts():
             begun = False
             try:
-                with _Running(begin(place), self._calls) as call:
+                with _Running(begin(endpoint), self._calls) as call:
                     while (message := await call.read()) is not grpc.aio.EOF:
                         if not begun:
                             begun = True
                             accepted()
                         yield cast("Message", message)
             except GatewayError as error:
-                if not self._may_go_on(place, error) or begun or last:
-                    raise
+                if begun or last or not self._worth_another(error):
+                    raise self._noted(error) from None
             else:
                 return
 
-    async def _reply(self, begin: Callable[[Place], Reply[Message]], accepted: Callable[[], None]) -> Message:
-        for place, last in self._attempts():
+    async def _reply(self, begin: Callable[[Endpoint], Reply[Message]], accepted: Callable[[], None]) -> Message:
+        for endpoint, last in self._attempts():
             begun = False
             try:
-                with _Running(begin(place), self._calls) as call:
+                with _Running(begin(endpoint), self._calls) as call:
                     if begun := _ACCEPTED in dict(await call.initial_metadata()):
                         accepted()
                     return await call
             except GatewayError as error:
-                if not self._may_go_on(place, error) or begun or last:
-                    raise
+                if begun or last or not self._worth_another(error):
+                    raise self._noted(error) from None
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempts(self) -> list[tuple[Place, bool]]:
-        """The places to ask, one after the other, and whether each is the last."""
+    def _attempts(self) -> list[tuple[Endpoint, bool]]:
+        """The endpoints to ask, one after the other, and whether each is the last."""
         # A name of several engines is worth asking twice.
-        places = [again for place in self._places.in_turn() for again in (place,) * (2 if place.balanced else 1)]
-        places = places[:_MAX_ATTEMPTS]
-        return [(place, number == len(places)) for number, place in enumerate(places, 1)]
+        endpoints = [again for one in self._endpoints.in_turn() for again in (one,) * (2 if one.balanced else 1)]
+        endpoints = endpoints[:_MAX_ATTEMPTS]
+        return [(endpoint, number == len(endpoints)) for number, endpoint in enumerate(endpoints, 1)]
 
-    def _may_go_on(self, place: Place, error: GatewayError) -> bool:
+    def _worth_another(self, error: GatewayError) -> bool:
         """Whether another engine may be asked after this failure of one."""
-        if error.code is ErrorCode.OVERLOADED:
-            self._places.note_full(place)
         return error.code in _ELSEWHERE and not self._calls.drained
+
+    def _noted(self, error: GatewayError) -> GatewayError:
+        """Takes in how a call failed in the end."""
+        if error.code is ErrorCode.OVERLOADED:
+            self._room.missed()
+        return error
 
 
 @dataclass(slots=True)
@@ -253,19 +258,22 @@ def _cancelling() -> bool:
 class _Held:
     """A question on its way: kept until an engine has it, since it may have to be sent again, and not longer.
 
-    gRPC keeps what a call is given to the call's end. It is given a list, which is empty by then.
+    gRPC keeps a call's argument until the call ends; it is given a list, which is emptied once an engine has accepted.
     """
 
-    __slots__ = ("_metadata", "_options", "request")
+    __slots__ = ("_metadata", "_options", "_room", "request")
 
-    def __init__(self, request: ChatImageRequest | CompleteChatImageRequest, options: CallOptions) -> None:
+    def __init__(self, request: ChatImageRequest | CompleteChatImageRequest, options: CallOptions, room: Room) -> None:
         self.request: Any = [request]
         self._options = options
+        self._room = room
         self._metadata = (_MAY_JOIN,) if request.request_id else ()
 
-    def given(self, place: Place) -> dict[str, Any]:
-        return self._options.given(place, *self._metadata)
+    def given(self, endpoint: Endpoint) -> dict[str, Any]:
+        return self._options.given(endpoint, *self._metadata)
 
     def let_go(self) -> None:
         self.request.clear()
+        if not self._metadata:  # else it may have joined an answer, which needs no room
+            self._room.found()
         self._options.accepted()

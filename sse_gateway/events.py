@@ -11,18 +11,20 @@ from datetime import UTC
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, assert_never
 
-from studyai.v1.chat_pb2 import ChatImageResponse, FinishReason, ResumeAnswerResponse
+from studyai.v1.chat_pb2 import (
+    ChatImageResponse,
+    CompleteChatImageResponse,
+    FinishReason,
+    ResumeAnswerResponse,
+)
 
 from sse_gateway.schemas import AnswerReply, StartEvent, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import BaseModel
-    from studyai.v1.chat_pb2 import (
-        AnswerFinished,
-        AnswerStarted,
-        CompleteChatImageResponse,
-        TokenUsage,
-    )
+    from studyai.v1.chat_pb2 import AnswerFinished, AnswerStarted, TokenUsage
 
     from sse_gateway.schemas import ErrorEvent, FinishReasonName
 
@@ -55,9 +57,9 @@ class AnswerEvents:
         "_last",
         "_seen",
         "_start",
+        "_started",
         "_text_sequence",
         "ended",
-        "started",
     )
 
     def __init__(self, *, accumulate: bool, after: int | None = None) -> None:
@@ -76,7 +78,7 @@ class AnswerEvents:
         self._start = b""
         self._finished: AnswerMessage | None = None
         self._failed = b""
-        self.started = False
+        self._started = False
         """Whether the first event was folded."""
         self.ended = False
         """Whether the last event was handed out."""
@@ -95,14 +97,15 @@ class AnswerEvents:
         event = message.WhichOneof("event")
         if event is None:  # a newer engine's event, see chat.proto
             return
-        if self.complete or (event == "started") is self.started:
+        due = not self._started if event == "started" else self._started
+        if self.complete or not due:
             raise EventOrderError
         self._last = message.sequence
         match event:
             case "started":
                 if message.sequence > self._after:
                     self._start = b"id: %d\ndata: %b\n\n" % (message.sequence, _json(_start_event(message.started)))
-                self.started = True
+                self._started = True
             case "text_delta":
                 self._content += encode_basestring_ascii(message.text_delta.text)[1:-1].encode("ascii")
                 self._text_sequence = message.sequence
@@ -125,7 +128,7 @@ class AnswerEvents:
     @property
     def caught_up(self) -> bool:
         """Whether all that the client had seen before was folded."""
-        return self.started and self._last >= self._after
+        return self._started and self._last >= self._after
 
     @property
     def nothing_new(self) -> bool:
@@ -169,6 +172,20 @@ class AnswerEvents:
             finished.elapsed.ToMilliseconds(),
         )
         return b"".join((head, self._content, b'","usage":', _json(_usage(finished.usage)), b"}\n\n"))
+
+
+def whole_answer(messages: Iterable[AnswerMessage]) -> CompleteChatImageResponse:
+    """Returns an answer's messages, from its first to its last, as one.
+
+    Raises:
+        EventOrderError: They are not a whole answer.
+    """
+    known = [message for message in messages if message.WhichOneof("event")]
+    events = [message.WhichOneof("event") for message in known]
+    if events != ["started", *["text_delta"] * (len(events) - 2), "finished"]:
+        raise EventOrderError
+    text = "".join(message.text_delta.text for message in known)
+    return CompleteChatImageResponse(started=known[0].started, text=text, finished=known[-1].finished)
 
 
 def answer_reply(answer: CompleteChatImageResponse) -> AnswerReply:

@@ -76,7 +76,7 @@ IDEMPOTENCY_KEY = RequestHeader[str](
 REQUEST_TIMEOUT_MS = RequestHeader[int](
     "X-Request-Timeout-Ms",
     Annotated[int, BeforeValidator(digits), Field(ge=1, le=3_600_000)],
-    "How many milliseconds the client has for all of it, from the first byte of its request. An answer that takes "
+    "How many milliseconds the client has for all of it, from the end of its request's head. An answer that takes "
     "longer ends with DEADLINE_EXCEEDED, and the model is stopped: at once without a key, and with one when nobody has "
     "come back for RESUME_WINDOW_SECONDS.",
 )

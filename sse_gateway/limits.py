@@ -1,6 +1,6 @@
 """What one student may ask: how often (RATE_LIMIT), and how much at once (MAX_CONCURRENT_ANSWERS_PER_STUDENT).
 
-A question counts when it is let in, whatever becomes of it, and takes a place until its request ends.
+A question counts when it is let in, whatever becomes of it, and takes a slot until its request ends.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class StudentLimits:
         if self._windows:
             await self._windows.aclose()
 
-    def take_place(self, student: str) -> None:
-        """Takes one of a student's places.
+    def take_slot(self, student: str) -> None:
+        """Takes one of a student's slots.
 
         Raises:
             GatewayError: RATE_LIMITED: all are taken.
@@ -78,7 +78,7 @@ class StudentLimits:
             raise GatewayError(ErrorCode.RATE_LIMITED, "Too many answers at once for this student.")
         self._open[student] += 1
 
-    def give_place_back(self, student: str) -> None:
+    def give_slot_back(self, student: str) -> None:
         """Gives one of them back."""
         self._open[student] -= 1
         if not self._open[student]:
@@ -102,7 +102,7 @@ class StudentLimits:
             raise GatewayError(ErrorCode.RATE_LIMITED, retry_after_ms=_waiting_ms(count))
 
 
-class Turn:
+class Admission:
     """One question's claim on its student's limits. Close it after use.
 
     Args:
@@ -110,19 +110,18 @@ class Turn:
         headers: The response's.
     """
 
-    __slots__ = ("_headers", "_limits", "_placed", "_taken")
+    __slots__ = ("_headers", "_limits", "_student")
 
     def __init__(self, limits: StudentLimits, headers: dict[str, str]) -> None:
         self._limits = limits
         self._headers = headers
-        self._taken: str | None = None
-        self._placed = False
+        self._student: str | None = None
 
     def close(self) -> None:
-        """Gives the student's place back."""
-        if self._taken is not None and self._placed:
-            self._limits.give_place_back(self._taken)
-            self._placed = False
+        """Gives the student's slot back. Once is enough, more does no harm."""
+        student, self._student = self._student, None
+        if student is not None:
+            self._limits.give_slot_back(student)
 
     async def take(self, student_id: str) -> None:
         """Lets the question in, as soon as it is known who asks it; once is enough.
@@ -130,12 +129,11 @@ class Turn:
         Raises:
             GatewayError: RATE_LIMITED.
         """
-        if self._taken is not None:
-            return
-        self._taken = student_id or ANONYMOUS
-        self._limits.take_place(self._taken)
-        self._placed = True
-        await self._limits.count(self._taken, self._headers)
+        if self._student is None:
+            student = student_id or ANONYMOUS
+            self._limits.take_slot(student)
+            self._student = student
+            await self._limits.count(student, self._headers)
 
 
 def student_limits(settings: GatewaySettings) -> StudentLimits:

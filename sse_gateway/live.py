@@ -51,13 +51,14 @@ class LiveAnswer:
         """Folds the engine's messages into events, to the last one."""
         try:
             await self._fold(grew)
-        except NothingNewError:
-            raise
         except Exception as error:  # a boundary of its own: once the head is sent, only an event can tell
             if not self._events.caught_up:
                 raise
             self._fail(error)
-            await grew()
+            if not self._events.nothing_new:
+                await grew()
+        if self._events.nothing_new:
+            raise NothingNewError
 
     async def _fold(self, grew: Callable[[], Awaitable[None]]) -> None:
         async with aclosing(self._messages) as messages:
@@ -66,16 +67,13 @@ class LiveAnswer:
                 if self._events.caught_up and not self._events.nothing_new:
                     await grew()
         self._events.check_complete()
-        if self._events.nothing_new:
-            raise NothingNewError
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, GatewayError):
             log.error("unexpected exception", exc_info=error)
             error = GatewayError(ErrorCode.INTERNAL)
-        if self._events.complete:
-            return  # The answer is whole, and the client was told so.
-        self._events.fail(error_event(error, self._record, partial=self._events.has_text))
+        if not self._events.complete:  # else the client is told that the answer is whole, and it is
+            self._events.fail(error_event(error, self._record, partial=self._events.has_text))
 
 
 def event_stream(answer: LiveAnswer, request: Request, settings: GatewaySettings) -> EventStreamResponse:

@@ -38,11 +38,11 @@ _TINY_BYTES = 16
 _TOO_LARGE = (431, "The request's head is too large.")
 _OFFER = {b"upgrade", b"connection", b"http2-settings"}
 _NOBODY: deque[Any] = deque()
-"""Uvicorn's requests that wait for another's response: none does here, and an empty queue is most of a kilobyte."""
+"""In place of uvicorn's queue of pipelined requests, of which there are none here: empty it is most of a kilobyte."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long a request may take to arrive, in seconds."""
 
     head: float
@@ -64,7 +64,7 @@ class TinyPiecesError(Exception):
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """One connection. Its requests find in their state how to cut it, and whether its client takes nothing."""
+    """One connection. Its requests find in their state the `Client` at its other end."""
 
     # With more in its dictionary than uvicorn's own that would be a kilobyte larger, for each connection.
     __slots__ = (
@@ -80,25 +80,20 @@ class GatewayProtocol(HttpToolsProtocol):
         "_size",
         "_timer",
     )
-    patience = Patience(10, 20)
-    """Set by `with_patience`: uvicorn makes the protocols itself, from a class."""
+    timeouts: Timeouts
+    """Set by `with_timeouts`: uvicorn makes the protocols itself, from a class."""
 
     @classmethod
-    def with_patience(cls, patience: Patience) -> type[GatewayProtocol]:
+    def with_timeouts(cls, timeouts: Timeouts) -> type[GatewayProtocol]:
         """Returns the protocol for a server with these limits."""
-        return type(cls.__name__, (cls,), {"__slots__": (), "patience": patience})
+        return type(cls.__name__, (cls,), {"__slots__": (), "timeouts": timeouts})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Takes the connection over; see `asyncio.Protocol`."""
         super().connection_made(transport)
         self.pipeline = _NOBODY
-        self._client = Client(self.flow.resume_reading)
-        self.app_state = {
-            **self.app_state,
-            "abort": transport.abort,
-            "client": self._client,
-            "paused": self._paused,
-        }
+        self._client = Client(self.flow, transport.abort)
+        self.app_state = {**self.app_state, "client": self._client}
         transport.set_write_buffer_limits(UNSENT_BYTES)
         self._serving: RequestResponseCycle | None = None
         self._arriving = False
@@ -106,11 +101,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_body = False
         self._size = self._head_bytes = 0
         self._begun = self._last = self.loop.time()
-        self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.patience.head, self._check)
-
-    def _paused(self) -> bool:
-        """Whether the client takes nothing just now."""
-        return self.flow.write_paused
+        self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.timeouts.head, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go; see `asyncio.Protocol`."""
@@ -241,10 +232,10 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _deadline(self) -> float:
         if not self._in_body:
-            return self._begun + self.patience.head
+            return self._begun + self.timeouts.head
         if self.cycle.response_complete:
-            return self._begun + self.patience.body
-        return min(self._last, self._begun + self._size / MIN_BODY_BYTES_PER_SECOND) + self.patience.body
+            return self._begun + self.timeouts.body
+        return min(self._last, self._begun + self._size / MIN_BODY_BYTES_PER_SECOND) + self.timeouts.body
 
     def _check(self) -> None:
         """Ends what is too late; looks again later at what has moved on, or waits for us."""

@@ -19,7 +19,7 @@ from sse_gateway.dependencies import Parts
 from sse_gateway.disconnect import ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, payload_too_large
 from sse_gateway.headers import IDEMPOTENCY_KEY
-from sse_gateway.limits import Turn
+from sse_gateway.limits import Admission
 from sse_gateway.record import RequestRecord
 from sse_gateway.schemas import QuestionBody
 from sse_gateway.uploads import Upload
@@ -57,19 +57,18 @@ async def read_question(request: Request, asker: Caller, deadline: float | None)
     """
     parts, record = Parts.of(request), RequestRecord.of(request)
     key = IDEMPOTENCY_KEY.read(request)
-    turn = Turn(parts.limits, record.headers)
-    record.at_end.append(turn.close)
-    if asker.student_id is not None:
-        # Before the body is read. Without a token only the body says who asks.
-        await turn.take(asker.student_id)
-    upload = Upload(parts.uploads, _expected(request, parts.settings.max_payload_bytes))
-    record.at_end.append(upload.release)
     if not key:  # With one it may join an answer, which needs no room.
         parts.engine.check_room()
+    upload = Upload(parts.uploads, _expected(request, parts.settings.max_payload_bytes))
+    admission = Admission(parts.limits, record.headers)
+    record.at_end += upload.release, admission.close
+    if asker.student_id is not None:
+        # Before the body is read. Without a token only the body says who asks.
+        await admission.take(asker.student_id)
     asked = _asked(await _in_time(request, parts, upload, deadline))
     named = "student_id" in asked.model_fields_set  # and not by its default
     student_id = asker.student((named and asked.student_id) or "")
-    await turn.take(student_id)
+    await admission.take(student_id)
     return AskedQuestion(asked, student_id, key or "", upload)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from sse_gateway.protocol import GatewayProtocol, Patience
+from sse_gateway.protocol import GatewayProtocol, Timeouts
 from sse_gateway.socket_options import set_options
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=GatewayProtocol.with_patience(Patience(settings.header_timeout_seconds, settings.body_timeout_seconds)),
+        http=GatewayProtocol.with_timeouts(Timeouts(settings.header_timeout_seconds, settings.body_timeout_seconds)),
         ws="none",
         interface="asgi3",
         # The application logs each request itself, at its end.

@@ -9,7 +9,7 @@ The client's leaving ends it all.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.responses import Response
 
@@ -56,9 +56,9 @@ class EventSource(Protocol):
 class EventStreamResponse(Response):
     """Runs a source and streams its events; 200 only if there is a first one.
 
-    In the scope's state are the `client`, whose leaving ends it, and `paused`, which tells whether that takes nothing
-    just now. To `hand_over` goes the stream when its head is written, to be run when the framework is out of the way:
-    each call in its stack would be kept, and be gone through for each token.
+    In the scope's state is the `client`, whose leaving ends it. Once the head is sent, the stream goes to `hand_over`,
+    which `RequestBoundary` put there, to be run when the framework has returned: its calls would be kept for as long
+    as it streams, and gone through for each token.
 
     Args:
         source: Where the events come from.
@@ -82,15 +82,15 @@ class EventStreamResponse(Response):
             ClientGoneError: The client left.
             Exception: What the source raised before its first event.
         """
-        stream, state = self._stream, scope["state"]
+        stream, client = self._stream, Client.of(scope)
         try:
-            async with while_connected(Client.of(scope)):
-                await stream.begin(state)
+            async with while_connected(client):
+                await stream.begin(client)
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         except BaseException:  # cancelled, too, nothing is to run on
             await stream.aclose()
             raise
-        state["hand_over"](stream)
+        scope["state"]["hand_over"](stream)
 
 
 class EventStream:
@@ -108,7 +108,6 @@ class EventStream:
         "_failure",
         "_heartbeat_seconds",
         "_loop",
-        "_paused",
         "_running",
         "_send",
         "_silence",
@@ -126,15 +125,14 @@ class EventStream:
         self._failure: Exception | None = None
         self._running: asyncio.Task[None] | None = None
 
-    async def begin(self, state: dict[str, Any]) -> None:
+    async def begin(self, client: Client) -> None:
         """Runs the source, and waits for its first event.
 
         Raises:
             Exception: What the source raised before it.
         """
         self._loop = asyncio.get_running_loop()
-        self._client: Client = state["client"]
-        self._paused: Callable[[], bool] = state["paused"]
+        self._client = client
         self._woken: asyncio.Future[bool] = self._loop.create_future()
         self._running = asyncio.create_task(self._source.run(self._grew))
         self._running.add_done_callback(self._wake)
@@ -181,7 +179,7 @@ class EventStream:
 
     async def _grew(self) -> None:
         """Writes what is new, unless the client or another writer is to be waited for."""
-        if self._writing or self._paused():
+        if self._writing or self._client.paused:
             self._wake()
             return
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import grpc
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from sse_gateway.record import RequestRecord
@@ -103,15 +104,8 @@ def request_ended(span: Span, method: str, route: str | None, record: RequestRec
         span.set_status(trace.StatusCode.ERROR)
 
 
-def metadata() -> tuple[tuple[str, str], ...]:
-    """Returns the metadata with which an engine continues the trace; none, where there is no trace."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return tuple(carrier.items())
-
-
 def traced(make: Any, method: str, target: str) -> Any:
-    """Returns what makes calls, each with a span of its own; the same as it was, where there are no traces.
+    """Returns what makes calls, each with a span of its own, if there are traces; a client's is handed on in any case.
 
     Args:
         make: What makes them: a multi-callable of gRPC.
@@ -119,20 +113,25 @@ def traced(make: Any, method: str, target: str) -> Any:
         target: Where they go, as gRPC names it. Its port is kept: it alone tells the engines of one machine apart.
     """
     if _off():
-        return make
+        return lambda request, *, metadata, **options: make(request, metadata=(*metadata, *_carrier()), **options)
     attributes = {"rpc.system.name": "grpc", "rpc.method": method, "server.address": target.rpartition("/")[2]}
     ending: set[asyncio.Task[None]] = set()
 
     def call(request: Any, *, metadata: tuple[tuple[str, str], ...], **options: Any) -> Any:
         span = _tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=attributes)
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier, trace.set_span_in_context(span))
-        others = (pair for pair in metadata if pair[0] not in carrier)
-        made = make(request, metadata=(*others, *carrier.items()), **options)
+        carried = _carrier(trace.set_span_in_context(span))
+        made = make(request, metadata=(*metadata, *carried), **options)
         made.add_done_callback(lambda ended: _keep(ending, asyncio.ensure_future(_call_ended(span, ended))))
         return made
 
     return call
+
+
+def _carrier(context: Context | None = None) -> tuple[tuple[str, str], ...]:
+    """Returns the metadata with which an engine continues a trace, by default the current one, if there is one."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, context)
+    return tuple(carrier.items())
 
 
 async def _call_ended(span: Span, call: grpc.aio.Call) -> None:

@@ -57,7 +57,7 @@ class UploadMemory:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._exception: Upload | None = None
+        self._over_limit: Upload | None = None
         self._waiting: dict[Upload, asyncio.Future[None]] = {}
         self.held = 0
         """Bytes in memory now."""
@@ -69,7 +69,7 @@ class UploadMemory:
 
     async def take(self, upload: Upload, size: int) -> None:
         """See `Upload.grow`."""
-        if not self._has_room(upload, size):
+        if not self._let_in(upload, size):
             await self._room(upload, size)
         self.held += size
         upload.held += size
@@ -78,19 +78,20 @@ class UploadMemory:
         """See `Upload.release`."""
         self.held -= upload.held
         upload.held = 0
-        if self._exception is upload:
-            self._exception = None
+        if self._over_limit is upload:
+            self._over_limit = None
         # First who needs least to be complete, and so to let go in turn. Who finds no room waits again.
         for waiting in sorted(self._waiting, key=lambda other: other.missing):
             if not self._waiting[waiting].done():
                 self._waiting[waiting].set_result(None)
         self._waiting.clear()
 
-    def _has_room(self, upload: Upload, size: int) -> bool:
+    def _let_in(self, upload: Upload, size: int) -> bool:
+        """Whether it may take so many bytes; over the limit the first to ask may, until it lets go."""
         if self.held + size <= self._limit:
             return True
-        self._exception = self._exception or upload
-        return self._exception is upload
+        self._over_limit = self._over_limit or upload
+        return self._over_limit is upload
 
     async def _room(self, upload: Upload, size: int) -> None:
         """Waits until there is room.
@@ -100,7 +101,7 @@ class UploadMemory:
         """
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
-                while not self._has_room(upload, size):
+                while not self._let_in(upload, size):
                     await self._release(upload)
         except TimeoutError:
             raise GatewayError(ErrorCode.OVERLOADED) from None

@@ -25,7 +25,7 @@ class Watch:
 
     def __init__(self, seconds: float, ring: Callable[[], object]) -> None:
         self.since: float | None = None
-        """Since when it lasts, in the loop's time; None: it does not. Set by whom it is kept for."""
+        """Since when it lasts, in the loop's time; None: it does not. Set by the owner."""
         self._seconds = seconds
         self._ring = ring
         self._loop = asyncio.get_running_loop()

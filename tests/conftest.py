@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.upstream import Upstream
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # A script that starts the tests in its background has them ignore Ctrl-C, and with them whatever they start and press
 # it on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes says more of what else the machine does.
+hypothesis.settings.register_profile("studyai", deadline=None)
+hypothesis.settings.load_profile("studyai")
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_any_bytes_give_a_picture_or_a_refusal(magic: bytes, data: bytes) -> Non
 EDITS = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 30), st.binary(max_size=6)), min_size=1, max_size=5)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(list(KINDS.values())), EDITS)
 def test_mutated_files_give_a_picture_or_a_refusal(data: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     for place, removed, inserted in edits:

@@ -9,6 +9,7 @@ import pytest
 from studyai.v1.chat_pb2 import ChatImageResponse
 
 from sse_gateway.app import create_app
+from sse_gateway.channel import EngineAccess
 from sse_gateway.engine import EngineClient
 from sse_gateway.lifecycle import Lifecycle
 from sse_gateway.settings import GatewaySettings
@@ -31,7 +32,7 @@ class BrokenEngine(EngineClient):
     """Fails as no engine does, quoting what it was asked."""
 
     def __init__(self, *, starts: bool) -> None:
-        super().__init__([])
+        super().__init__([], EngineAccess())
         self._starts = starts
 
     async def stream(self, request: ChatImageRequest, options: CallOptions) -> AsyncGenerator[ChatImageResponse, None]:
@@ -92,7 +93,7 @@ async def test_failure_to_start_is_told_as_what_it_is() -> None:
         told.append(message)
 
     told: list[Message] = []
-    app = create_app(GatewaySettings(_env_file=None), Unstartable([]), Lifecycle())
+    app = create_app(GatewaySettings(_env_file=None), Unstartable([], EngineAccess()), Lifecycle())
     with pytest.raises(OSError, match="a file cannot be read"):
         await app({"type": "lifespan", "state": {}}, receive, send)
     assert [message["type"] for message in told] == ["lifespan.startup.failed"]

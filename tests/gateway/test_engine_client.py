@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from studyai.v1 import chat_pb2
 
+from sse_gateway.channel import EngineAccess
 from sse_gateway.engine import CallOptions, EngineClient
 from sse_gateway.engine_url import engine_targets
 from sse_gateway.errors import ErrorCode, GatewayError
@@ -28,6 +29,7 @@ async def answer(gateway: RunningGateway, engine: FakeEngine) -> int:
     """Lets this engine, and no other, answer a question; returns the HTTP status."""
     async with gateway.post(FALLBACK) as client:
         call = await engine.next_call()
+        await call.accept()
         call.close(ANSWER)
         await client.read_head()
         return client.status
@@ -89,7 +91,7 @@ async def _asked_of(gateway: RunningGateway, engines: list[FakeEngine], times: i
 
 
 async def test_call_after_the_draining_is_refused() -> None:
-    async with fake_engine() as engine, EngineClient(engine_targets(engine.url)) as client:
+    async with fake_engine() as engine, EngineClient(engine_targets(engine.url), EngineAccess()) as client:
         client.drain()
         with pytest.raises(GatewayError) as refused:
             await anext(client.stream(chat_pb2.ChatImageRequest(), CallOptions("req-1")))
@@ -108,7 +110,7 @@ async def test_all_addresses_of_a_name_are_one_engine_to_ask() -> None:
 async def test_open_stream_does_not_keep_its_picture() -> None:
     request = chat_pb2.ChatImageRequest(question=chat_pb2.ImageQuestion(image=bytes(1024)))
     before = sys.getrefcount(request)
-    async with fake_engine() as engine, EngineClient(engine_targets(engine.url)) as client:
+    async with fake_engine() as engine, EngineClient(engine_targets(engine.url), EngineAccess()) as client:
         messages = client.stream(request, CallOptions("req-6"))
         reading = asyncio.ensure_future(anext(messages))
         call = await engine.next_call()
@@ -163,12 +165,19 @@ async def test_question_that_was_accepted_is_not_asked_again(path: str) -> None:
         assert second.idle
 
 
-async def test_question_is_refused_unread_while_every_engine_says_that_it_is_full() -> None:
-    async with fake_engine() as engine, running_gateway(engine.url) as gateway:
-        async with gateway.post(FALLBACK) as client:
+async def refuse(gateway: RunningGateway, engine: FakeEngine, attempts: int = 1) -> None:
+    """Lets the engine say of a question, as often as it is asked, that it is full."""
+    async with gateway.post(FALLBACK) as client:
+        for _ in range(attempts):
             (await engine.next_call()).fail(failure(grpc.StatusCode.UNAVAILABLE, "OVERLOADED"))
-            await client.read_head()
-            assert (client.status, client.headers["retry-after"]) == (503, "1")
+        await client.read_head()
+        assert (client.status, client.headers["retry-after"]) == (503, "1")
+
+
+async def test_question_is_refused_unread_when_those_before_it_were_refused() -> None:
+    async with fake_engine() as engine, running_gateway(engine.url) as gateway:
+        for _ in range(3):
+            await refuse(gateway, engine)
         async with connect(gateway.port) as client:
             await client.send_head("POST", STREAM, content_length="1000000")
             await client.read_head()
@@ -180,6 +189,14 @@ async def test_question_is_refused_unread_while_every_engine_says_that_it_is_ful
             await call.start()
             await client.read_head()
             assert client.status == 200
+
+
+async def test_question_that_met_a_full_engine_twice_is_no_word_for_all_engines_of_a_name() -> None:
+    async with fake_engine() as engine, running_gateway(engine.url.replace("http://", "dns:///")) as gateway:
+        for _ in range(2):
+            await refuse(gateway, engine, attempts=2)
+            await refuse(gateway, engine, attempts=2)
+            assert await answer(gateway, engine) == 200
 
 
 @pytest.mark.parametrize("path", [STREAM, FALLBACK])

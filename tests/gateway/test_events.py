@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studyai.v1.chat_pb2 import ChatImageResponse, TextDelta
 
-from sse_gateway.events import AnswerEvents, EventOrderError
-from sse_gateway.live import LiveAnswer
+from sse_gateway.errors import ErrorCode, GatewayError
+from sse_gateway.events import AnswerEvents, EventOrderError, whole_answer
+from sse_gateway.live import LiveAnswer, NothingNewError
 from sse_gateway.record import RequestRecord
 from tests.gateway.fake_engine import FINISHED, STARTED
 from tests.gateway.wire import events_in
@@ -93,6 +94,40 @@ async def test_answer_that_has_ended_does_not_fail_any_more() -> None:
     assert [event["type"] for event in events_in(answer.take())] == ["start", "end"]
     assert answer.ended
     assert record.outcome is None
+
+
+async def test_failure_behind_an_end_that_was_seen_before_is_nothing_new() -> None:
+    async def engine() -> AsyncGenerator[ChatImageResponse, None]:
+        yield message(started=STARTED)
+        yield message(1, finished=FINISHED)
+        raise GatewayError(ErrorCode.ENGINE_UNAVAILABLE)
+
+    async def grew() -> None:
+        raise AssertionError("there is nothing to write")
+
+    with pytest.raises(NothingNewError):
+        await LiveAnswer(engine(), RequestRecord("req-8"), AnswerEvents(accumulate=True, after=1)).run(grew)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [message(started=STARTED)],
+        [message(started=STARTED), message(1, text_delta=TextDelta(text="half an ans"))],
+        [message(1, text_delta=TextDelta(text="an answer")), message(2, finished=FINISHED)],
+        [message(started=STARTED), message(1, finished=FINISHED), message(2, finished=FINISHED)],
+    ],
+)
+def test_part_of_an_answer_is_no_whole_one(messages: list[ChatImageResponse]) -> None:
+    with pytest.raises(EventOrderError):
+        whole_answer(messages)
+
+
+def test_whole_answer_is_its_messages_as_one() -> None:
+    texts = [message(number, text_delta=TextDelta(text=text)) for number, text in enumerate(["This", " is"], 1)]
+    answer = whole_answer([message(started=STARTED), *texts, message(3), message(4, finished=FINISHED)])
+    assert (answer.started, answer.text, answer.finished) == (STARTED, "This is", FINISHED)
 
 
 def test_answer_without_an_end_is_not_complete() -> None:

@@ -259,6 +259,20 @@ async def test_question_without_a_place_does_not_count(engine: FakeEngine) -> No
         assert (await ask(gateway, engine)).status == 200
 
 
+async def test_question_that_no_engine_has_room_for_is_refused_before_it_counts(engine: FakeEngine) -> None:
+    headers = bearer(token("one"))
+    async with gateway_with(engine, auth_jwt_key=SECRET, rate_limit="4/hour") as gateway:
+        for _ in range(3):
+            async with gateway.post(FALLBACK, **headers) as client:
+                (await engine.next_call()).fail(failure(grpc.StatusCode.UNAVAILABLE, "OVERLOADED"))
+                await client.read_head()
+                left, _ = left_and_seconds(client)
+        async with gateway.post(FALLBACK, **headers) as client:
+            await client.read_head()
+            assert (client.status, "ratelimit" in client.headers) == (503, False)
+        assert left == 1
+
+
 async def test_many_at_once_are_let_in_up_to_the_limit(engine: FakeEngine) -> None:
     async with gateway_with(engine, max_concurrent_answers_per_student=3) as gateway, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(gateway.post(STREAM, question(student_id="one"))) for _ in range(10)]

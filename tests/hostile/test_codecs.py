@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
-many = settings(max_examples=EXAMPLES, deadline=None)
+many = settings(max_examples=EXAMPLES)
 
 TEXT = st.text(st.characters(codec="utf-8"))
 ANY_TEXT = st.text(st.characters())  # halves of surrogate pairs included

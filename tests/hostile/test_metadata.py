@@ -162,7 +162,7 @@ def parts(data: bytes) -> set[bytes] | set[int]:
     return set()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(pictures_with_a_secret())
 def test_nothing_but_pixels_and_orientation_is_left(case: tuple[bytes, bytes, bytes]) -> None:
     plain, data, secret = case
@@ -187,7 +187,7 @@ def test_hidden_secrets_are_there_to_be_found_before() -> None:
         assert secret in KINDS[kind][:place] + hides[0](secret) + KINDS[kind][place:]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SECRETS, st.integers(1, 8))
 def test_orientation_outlives_the_place(secret: bytes, turned: int) -> None:
     for build in (make.jpeg, make.png, make.webp):

@@ -45,6 +45,7 @@ class Measured:
         assert requests.post(f"{url}/api/ai/chat-image", json=body(), headers=key, timeout=10).json()["success"]
         resuming = {"Accept": "text/event-stream", "Last-Event-ID": "1"}
         assert requests.get(f"{url}/api/ai/answers/{answer_id}", headers=resuming, timeout=10).ok
+        assert requests.get(f"{url}/api/ai/answers/forgotten", headers=resuming, timeout=10).status_code == 404
         upstream.script(up.stream_headers(), up.chunk("So "), up.reset())
         assert "UPSTREAM_TRUNCATED" in requests.post(self.service.stream_url, json=body(), timeout=10).text
         assert requests.post(self.service.stream_url, json={}, timeout=10).status_code == 400

@@ -15,13 +15,11 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 
 from sse_gateway import metrics, tracing
-from sse_gateway.disconnect import ClientGoneError
+from sse_gateway.disconnect import Client, ClientGoneError
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.record import RequestRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sse_gateway.lifecycle import Lifecycle
@@ -31,12 +29,10 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: of interest to nobody but who looks for them."""
+"""Asked every few seconds by machines: logged at DEBUG, and not counted among the requests."""
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-
-
 _WORK = "/api/"
-"""What is begun no more while the gateway drains, and waited for."""
+"""While the gateway drains, requests below this path are refused, and those that run are waited for."""
 
 
 class RequestBoundary:
@@ -71,8 +67,10 @@ class RequestBoundary:
         self._lifecycle.requests += 1
         try:
             with tracing.request(scope["method"], Headers(scope=scope), record) as span:
-                await exchange.run(self._app)
-                tracing.request_ended(span, scope["method"], exchange.route, record)
+                try:
+                    await exchange.run(self._app)
+                finally:
+                    tracing.request_ended(span, scope["method"], exchange.route, record)
         finally:
             self._lifecycle.requests -= 1
 
@@ -80,7 +78,7 @@ class RequestBoundary:
 class _Exchange:
     """One request through the application."""
 
-    __slots__ = ("_loop", "_paused", "_receive", "_record", "_scope", "_send", "_stall_seconds", "_stream", "route")
+    __slots__ = ("_client", "_loop", "_receive", "_record", "_scope", "_send", "_stall_seconds", "_stream", "route")
 
     def __init__(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send, stall_seconds: float) -> None:
         self._record = record
@@ -90,7 +88,7 @@ class _Exchange:
         self._stall_seconds = stall_seconds
         self._loop = asyncio.get_running_loop()
         self._stream: EventStream | None = None
-        self._paused: Callable[[], bool] = scope["state"]["paused"]
+        self._client = Client.of(scope)
         scope["state"]["hand_over"] = self._take_over
         self.route: str | None = None
 
@@ -129,9 +127,9 @@ class _Exchange:
             headers[REQUEST_ID] = self._record.request_id
             headers.update(self._record.headers)
         elif not message.get("more_body"):
-            # Before the client knows: it may ask again at once, and is to find its place free.
+            # Before the client knows: it may ask again at once, and is to find its slot free.
             self._give_back()
-        if not self._paused():
+        if not self._client.paused:
             await self._send(message)
             return
         # A server's `send` waits while the client takes nothing.
@@ -155,7 +153,7 @@ class _Exchange:
     def _cut(self) -> None:
         """Ends the connection. Closing it politely would wait for the client to take what it does not take."""
         self._record.outcome = self._record.outcome or "client_stalled"
-        self._scope["state"]["abort"]()
+        self._client.abort()
 
     def _log(self) -> None:
         if self.route not in _PROBES:
