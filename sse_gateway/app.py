@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cached_property
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -42,16 +41,21 @@ if TYPE_CHECKING:
 
 
 class Gateway(FastAPI):
-    """FastAPI in a `RequestBoundary`, whose OpenAPI document also has what `sse_gateway.openapi` refers to."""
+    """FastAPI in a `RequestBoundary`, whose OpenAPI document also has what `sse_gateway.openapi` refers to.
+
+    Args:
+        lifecycle: See `RequestBoundary`.
+        stall_seconds: See `RequestBoundary`.
+        options: FastAPI's.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, stall_seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._boundary = RequestBoundary(super().__call__, lifecycle, stall_seconds)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Serves; see the ASGI specification."""
-        return self._bounded(scope, receive, send)
-
-    @cached_property
-    def _bounded(self) -> RequestBoundary:
-        parts: Parts = self.state.parts
-        return RequestBoundary(super().__call__, parts.lifecycle, parts.settings.write_stall_timeout_seconds)
+        return self._boundary(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Returns the OpenAPI document; see https://fastapi.tiangolo.com/how-to/extending-openapi."""
@@ -71,7 +75,7 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
         engine: Entered and left with the application's lifespan.
         lifecycle: Whoever runs the application tells it there when it drains.
     """
-    app = _bare()
+    app = _bare(lifecycle, settings.write_stall_timeout_seconds)
     app.state.parts = Parts(
         settings,
         engine,
@@ -93,9 +97,11 @@ def create_app(settings: GatewaySettings, engine: EngineClient, lifecycle: Lifec
     return app
 
 
-def _bare() -> Gateway:
+def _bare(lifecycle: Lifecycle, stall_seconds: float) -> Gateway:
     """Returns the application with nothing in it."""
     app = Gateway(
+        lifecycle,
+        stall_seconds,
         title=openapi.TITLE,
         version=version("studyai-chat"),
         # FastAPI's span would end, its metrics count, where an answer only begins to stream; see `sse_gateway.tracing`.
