@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
 from engine_grpc.interceptors import CallBoundary
+from engine_grpc.listener import Listener
 from engine_grpc.service_token import ServiceToken
 from engine_grpc.servicer import ChatServicer
 
@@ -52,22 +53,26 @@ _LAST_WORDS_SECONDS = 2
 class Engine:
     """A server that listens, and what it needs to end well."""
 
-    server: grpc.aio.Server
+    listener: Listener
     health: aio_health.HealthServicer
     calls: CallBoundary
     answers: Answers
-    port: int
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.listener.port
 
     async def stop(self, grace: float) -> None:
         """Takes no new calls, lets the running ones end within `grace` seconds, then ends the rest with DRAINING."""
         await self.health.enter_graceful_shutdown()
-        stopping = asyncio.ensure_future(self.server.stop(grace + _LAST_WORDS_SECONDS))
+        stopping = asyncio.ensure_future(self.listener.stop(grace + _LAST_WORDS_SECONDS))
         # The readers that other engines have make no calls here.
         await _wait(asyncio.gather(self.calls.idle(), self.answers.unread()), grace)
         await self.answers.close()
         await _wait(self.calls.idle(), _LAST_WORDS_SECONDS)
         # What is left are calls that nobody waits for, such as watches of our health.
-        await self.server.stop(0)
+        await self.listener.stop(0)
         await stopping
 
     def log_state(self) -> None:
@@ -104,23 +109,19 @@ async def start_engine(
         OSError: The address cannot be listened on.
     """
     known, calls = [ServiceToken(tokens)] if tokens else [], CallBoundary(SERVICE)
-    server = grpc.aio.server(interceptors=[*known, calls], options=_OPTIONS)
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(tutor), server)
-    health = aio_health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    servicer, health = ChatServicer(tutor), aio_health.HealthServicer()
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-    names = (SERVICE, SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    bound = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", credentials)
-    await server.start()
-    return Engine(server, health, calls, answers, bound)
 
+    def make() -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[*known, calls], options=_OPTIONS)
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        reflection.enable_server_reflection((SERVICE, SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
 
-def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    try:
-        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    except RuntimeError:
-        raise OSError(f"cannot listen on {address}: ENGINE_HOST is not of this machine, or the port is taken") from None
+    listener = Listener(make, host, port, credentials)
+    await listener.start()
+    return Engine(listener, health, calls, answers)
 
 
 def take_signals(engine: Engine) -> asyncio.Event:

@@ -106,8 +106,11 @@ class _Exchange:
             log.exception("unexpected exception")
             self._record.outcome = self._record.outcome or ErrorCode.INTERNAL
         finally:
-            if self._stream:
-                await self._stream.aclose()
+            # In a cycle with us the stream, and its compressor, would stay until the next full collection.
+            stream, self._stream = self._stream, None
+            del self._scope["state"]["hand_over"]
+            if stream:
+                await stream.aclose()
             self._give_back()
             self._log()
 

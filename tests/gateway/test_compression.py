@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import zlib
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.gateway.fake_engine import FakeEngine
+
+MODULES_OF_A_STREAM = ("sse_gateway.compression", "sse_gateway.sse", "sse_gateway.live", "sse_gateway.events")
+"""Whose objects are each one stream's."""
 
 module_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,6 +51,28 @@ async def test_each_delta_can_be_decoded_before_the_next_is_written(
         await call.finish()
         assert event_data(await client.read_event())["type"] == "end"
         assert await client.read_body() == b""
+
+
+@module_loop
+@pytest.mark.parametrize("coding", DECODERS)
+@pytest.mark.parametrize("read", ["to the end", "in part"])
+async def test_stream_that_is_over_holds_nothing(
+    gateway: RunningGateway, engine: FakeEngine, coding: str, read: str
+) -> None:
+    gc.disable()  # A full collection may be thousands of streams away, and does not know how much a compressor holds.
+    try:
+        async with gateway.post(STREAM, accept_encoding=coding) as client:
+            call = await engine.next_call()
+            await call.start()
+            await client.read_head()
+            if read == "to the end":
+                await call.finish()
+                await client.read_body()
+        await gateway.rest()
+        held = [kept for kept in gc.get_objects() if type(kept).__module__ in MODULES_OF_A_STREAM]
+    finally:
+        gc.enable()
+    assert not held
 
 
 @module_loop

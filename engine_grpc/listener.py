@@ -1,0 +1,92 @@
+"""Where the engine listens, with another gRPC server where one broke.
+
+In grpcio 1.85 a call whose path is not UTF-8 ends the server that gets it, for good and for everybody: it decodes the
+path where nothing catches what that raises. The calls that run go on, and its port is free again at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 0.25
+"""Between two looks whether the server is whole: it tells of its end only when its last call has ended."""
+_AGAIN_SECONDS = 0.05
+
+
+class Listener:
+    """Listens on one address until it is stopped.
+
+    Args:
+        make: Makes a server that serves all there is to serve.
+        host: Where to listen.
+        port: 0 takes a free one.
+        credentials: For TLS; None listens without.
+    """
+
+    def __init__(
+        self, make: Callable[[], grpc.aio.Server], host: str, port: int, credentials: grpc.ServerCredentials | None
+    ) -> None:
+        self._make = make
+        self._host = f"[{host}]" if ":" in host else host
+        self._credentials = credentials
+        self._broken: list[grpc.aio.Server] = []
+        """Kept: calls may run there, and gRPC does not let go of a server that has not ended well."""
+        self.port = port
+
+    async def start(self) -> None:
+        """Begins to listen.
+
+        Raises:
+            OSError: The address cannot be listened on.
+        """
+        self._server = await self._started()
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def stop(self, grace: float) -> None:
+        """Takes no new calls, and cancels those that still run after so many seconds."""
+        self._keeping.cancel()
+        await self._server.stop(grace)
+
+    async def _started(self) -> grpc.aio.Server:
+        server = self._make()
+        self.port = self._bound(server, f"{self._host}:{self.port}")
+        await server.start()
+        return server
+
+    def _bound(self, server: grpc.aio.Server, address: str) -> int:
+        try:
+            if self._credentials:
+                return server.add_secure_port(address, self._credentials)
+            return server.add_insecure_port(address)
+        except RuntimeError:
+            raise OSError(
+                f"cannot listen on {address}: ENGINE_HOST is not of this machine, or the port is taken"
+            ) from None
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._server.wait_for_termination(_LOOK_SECONDS)
+            except Exception:
+                log.exception("gRPC's server broke, another takes its place")
+                await self._replace()
+
+    async def _replace(self) -> None:
+        self._broken.append(self._server)
+        while True:
+            try:
+                self._server = await self._started()
+            except OSError:  # not free yet
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return

@@ -1,0 +1,82 @@
+"""What a stranger may send to the engine's port that gRPC cannot read: it ends nothing, and is not quoted."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from studyai.v1 import chat_pb2_grpc
+
+from tests import upstream as up
+from tests.engine.harness import request
+from tests.processes import running_engine_process
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.processes import Process
+    from tests.upstream import Upstream
+
+BROKEN = "another takes its place"
+SECRET = b"canary-" + b"t" * 40
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS, HEADERS, END_STREAM_AND_HEADERS = 4, 1, 5
+
+
+@pytest.fixture
+def engine(upstream: Upstream) -> Iterator[Process]:
+    with running_engine_process(upstream.base_url, SERVICE_TOKEN="t" * 40) as engine:
+        yield engine
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """See RFC 9113, section 4.1."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def field(name: bytes, value: bytes) -> bytes:
+    """A header as it is, see RFC 7541, section 6.2.2."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def send(engine: Process, path: bytes, *more: tuple[bytes, bytes]) -> None:
+    """Sends the head of a call, and waits until the engine has ended it or the connection."""
+    head = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"), (b"te", b"trailers")]
+    fields = b"".join(field(*one) for one in (*head, (b"content-type", b"application/grpc"), *more))
+    with socket.create_connection(("127.0.0.1", engine.port), 5) as connection:
+        connection.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, END_STREAM_AND_HEADERS, 1, fields))
+        connection.settimeout(5)
+        connection.recv(65_536)
+
+
+async def test_path_that_grpc_cannot_read_ends_no_answer_and_not_the_engine(
+    engine: Process, upstream: Upstream
+) -> None:
+    gate = up.Signal()
+    upstream.script(up.stream_headers(), up.chunk("So "), up.gate(gate), up.chunk("x."), up.finish(), up.done())
+    upstream.script(up.answer("Again."))
+    token = (("authorization", "Bearer " + "t" * 40),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{engine.port}") as channel:
+        running: Any = chat_pb2_grpc.ChatServiceStub(channel).ChatImage(request(), metadata=token)
+        await running.read()
+        for _ in range(2):
+            broken = engine.log.count(BROKEN)
+            send(engine, b"/\xff")
+            await until(lambda broken=broken: engine.log.count(BROKEN) > broken)  # type: ignore[misc]
+        gate.set()
+        text = ""
+        while message := await running.read():
+            text += message.text_delta.text
+        assert text == "So x."
+        again = chat_pb2_grpc.ChatServiceStub(channel).ChatImage(request(), metadata=token, wait_for_ready=True)
+        assert "".join([message.text_delta.text async for message in again]) == "Again."
+    assert engine.stop() == 0
+
+
+async def test_metadata_that_grpc_refuses_is_not_quoted_in_the_log(engine: Process) -> None:
+    send(engine, b"/studyai.v1.ChatService/ChatImage", (b"authorization", b"Bearer " + SECRET + b"\xa0"))
+    await until(lambda: "Invalid encoding" in engine.log)
+    assert SECRET.decode() not in engine.log
