@@ -16,20 +16,24 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _READY_SECONDS = 90
 _POLL_SECONDS = 0.2
-_STOP_SECONDS = 15
+_ASK_SECONDS = 2
+_STOP_SECONDS = 10
+"""On top of DRAIN_SECONDS: the services tell the rest of their callers for 2 s, and the local model gets 5 s to end."""
+_LONGEST_DRAIN = 86_400  # as in the gateway's settings
 _DEFAULT_PORT = 3000
 _LAST_PORT = 65_535
 _GREETING = """
@@ -56,6 +60,8 @@ class Cluster:
     """The engines', if they are to have any."""
     tls: bool
     """Whether the engines have a certificate; it should name `localhost`."""
+    drain_seconds: str
+    """How long running answers may go on when this is to end."""
 
     @property
     def urls(self) -> list[str]:
@@ -69,6 +75,11 @@ class Cluster:
         return _GREETING.format(urls=" and ".join(self.urls), url=self.urls[0], option=option)
 
     @property
+    def stop_seconds(self) -> float:
+        """How long a process may take to end."""
+        return float(self.drain_seconds) + _STOP_SECONDS
+
+    @property
     def ports(self) -> list[int]:
         """Everything that is to be listened on."""
         return [
@@ -79,11 +90,11 @@ class Cluster:
         ]
 
     def settings(self) -> dict[str, str]:
-        """What all processes are told of each other."""
+        """What all processes are told of each other, and how long they may drain."""
         scheme = "https" if self.tls else "http"
         engines = ",".join(f"{scheme}://localhost:{port}" for port in self.engine_ports)
         state = {"STATE_URL": f"redis://127.0.0.1:{self.redis_port}"} if self.redis_port else {}
-        return {"AI_ENGINE_URL": engines, **state}
+        return {"AI_ENGINE_URL": engines, "DRAIN_SECONDS": self.drain_seconds, **state}
 
     def commands(self) -> list[tuple[list[str], dict[str, str]]]:
         """Each process and its own settings, in the order to start them."""
@@ -116,7 +127,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         known = {**dotenv_values(".env"), **os.environ}
-        cluster = plan(known)
+        cluster = plan(known, sys.argv[1:])
     except UnicodeDecodeError:
         print(".env is not UTF-8: save it as that.", file=sys.stderr)
         return 2
@@ -136,22 +147,22 @@ def _run(cluster: Cluster, known: Mapping[str, str | None], stop: threading.Even
     environment = {**os.environ, **first_run_settings(known), **cluster.settings()}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if cluster.redis_port else None
-        processes = [_start(command, {**environment, **own}, folder) for command, own in cluster.commands()]
-        stack.callback(_end, processes[::-1])
-        return _watch(cluster, processes, stop)
+        commands = [(command, {**environment, **own}) for command, own in cluster.commands()]
+        processes = stack.enter_context(started(commands, folder, cluster.stop_seconds))
+        return watch(cluster, processes, stop)
 
 
-def plan(known: Mapping[str, str | None]) -> Cluster:
+def plan(known: Mapping[str, str | None], arguments: Sequence[str]) -> Cluster:
     """Returns what the command line and the settings ask for.
 
     Raises:
-        ValueError: A setting is no port.
+        ValueError: A setting is no port, or no time.
     """
     parser = argparse.ArgumentParser(description="Runs engines and gateways on this machine until Ctrl-C.")
     parser.add_argument("--engines", type=int, default=1, metavar="N", help="how many engines (default 1)")
     parser.add_argument("--gateways", type=int, default=1, metavar="N", help="how many gateways (default 1)")
     parser.add_argument("--redis", action="store_true", help="with a Redis that the engines share")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     measured = known.get("ENGINE_METRICS_PORT")
     return Cluster(
         engine_ports=_ports(known, "ENGINE_PORT", 5001, asked.engines),
@@ -159,6 +170,7 @@ def plan(known: Mapping[str, str | None]) -> Cluster:
         redis_port=_ports(known, "REDIS_PORT", 6380, 1)[0] if asked.redis else None,
         metrics_ports=_ports(known, "ENGINE_METRICS_PORT", 0, asked.engines) if measured else [],
         tls=bool(known.get("ENGINE_TLS_CERT_FILE")),
+        drain_seconds=_drain_seconds(known),
     )
 
 
@@ -174,13 +186,38 @@ def _ports(known: Mapping[str, str | None], name: str, default: int, count: int)
     return list(range(first, first + count))
 
 
+def _drain_seconds(known: Mapping[str, str | None]) -> str:
+    """Returns the setting, which is 2 for those who try the service: Ctrl-C should not keep them waiting."""
+    told = known.get("DRAIN_SECONDS") or "2"
+    try:
+        possible = 0 <= float(told) <= _LONGEST_DRAIN
+    except ValueError:
+        possible = False
+    if not possible:
+        raise ValueError(f"DRAIN_SECONDS should be a number from 0 to {_LONGEST_DRAIN}: set it to one, or unset it.")
+    return told
+
+
 def first_run_settings(known: Mapping[str, str | None]) -> dict[str, str]:
     """Returns what a run without any settings needs."""
-    added = {"DRAIN_SECONDS": known.get("DRAIN_SECONDS") or "2"}
-    if not any(known.get(name) for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LOCAL_MODEL")):
-        print("No OPENAI_API_KEY found: the embedded local model answers. It reads pages, but it is no tutor.")
-        added["LOCAL_MODEL"] = "true"
-    return added
+    if any(known.get(name) for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LOCAL_MODEL")):
+        return {}
+    print("No OPENAI_API_KEY found: the embedded local model answers. It reads pages, but it is no tutor.")
+    return {"LOCAL_MODEL": "true"}
+
+
+@contextmanager
+def started(
+    commands: Iterable[tuple[list[str], Mapping[str, str]]], folder: str | None, stop_seconds: float
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Runs the commands, each in its environment. However it is left, also half-way, none of them runs on."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for command, environment in commands:
+            processes.append(_start(command, environment, folder))
+        yield processes
+    finally:
+        end(processes[::-1], stop_seconds)
 
 
 def _start(command: list[str], environment: Mapping[str, str], folder: str | None) -> subprocess.Popen[bytes]:
@@ -189,18 +226,22 @@ def _start(command: list[str], environment: Mapping[str, str], folder: str | Non
     return subprocess.Popen(command, env=environment, cwd=where, start_new_session=True)  # noqa: S603 - our commands
 
 
-def _watch(cluster: Cluster, processes: list[subprocess.Popen[bytes]], stop: threading.Event) -> int:
+def watch(
+    cluster: Cluster,
+    processes: list[subprocess.Popen[bytes]],
+    stop: threading.Event,
+    ready_seconds: float = _READY_SECONDS,
+) -> int:
     """Says when all is ready, and waits until it is to stop or a process ends."""
-    waited, ready = 0.0, False
+    late, ready = time.monotonic() + ready_seconds, False
     while not stop.wait(_POLL_SECONDS):
         if any(process.poll() is not None for process in processes):
             print("A process ended; its last words are above.", file=sys.stderr)
             return 1
         if not ready and (ready := all(_is_ready(url) for url in cluster.urls)):
             print(cluster.greeting, flush=True)
-        waited += _POLL_SECONDS
-        if not ready and waited > _READY_SECONDS:
-            print(f"Not ready after {_READY_SECONDS} s: see {cluster.urls[0]}/readyz", file=sys.stderr)
+        if not ready and time.monotonic() > late:
+            print(f"Not ready after {ready_seconds} s: see {cluster.urls[0]}/readyz", file=sys.stderr)
             return 1
     return 0
 
@@ -212,18 +253,18 @@ def _listens(port: int) -> bool:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as reply:  # noqa: S310 - our own address
+        with urllib.request.urlopen(f"{url}/readyz", timeout=_ASK_SECONDS) as reply:  # noqa: S310 - our own address
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
-def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Ends each in turn: the gateways before the engines that they need, Redis last."""
+def end(processes: Iterable[subprocess.Popen[bytes]], seconds: float) -> None:
+    """Ends each in turn, the gateways before the engines that they need, Redis last; kills what takes longer."""
     for process in processes:
         process.terminate()
         try:
-            process.wait(timeout=_STOP_SECONDS)
+            process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
