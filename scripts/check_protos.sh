@@ -8,7 +8,8 @@ buf=.venv/bin/buf
 
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
-scripts/generate_protos.sh "$fresh" 2>/dev/null
+# What the tools say is of interest only where they fail.
+told=$(scripts/generate_protos.sh "$fresh" 2>&1) || { echo "$told" >&2; exit 1; }
 diff --recursive --unified --exclude=__pycache__ --exclude=py.typed generated "$fresh" ||
   { echo "generated/ is not what protos/ makes: run 'make proto'" >&2; exit 1; }
 
