@@ -14,7 +14,7 @@ from studyai.v1 import chat_pb2_grpc
 
 from studyai_client import grpc_wire as wire
 from studyai_client.errors import ConnectionLostError
-from studyai_client.options import Deadline
+from studyai_client.options import STOP_SECONDS, Deadline
 from studyai_client.progress import Ask
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class GrpcTransport:
         Raises:
             StudyAIError: It cannot be.
         """
-        given = self._arguments.given(Deadline(wire.STOP_SECONDS))
+        given = self._arguments.given(Deadline(STOP_SECONDS))
         with wire.told_as_ours(lambda: False, lambda: None):
             self._open().StopAnswer(wire.stopped(answer_id, student_id), **given)
 
@@ -137,7 +137,7 @@ class AsyncGrpcTransport:
 
     async def stop(self, answer_id: str, student_id: str) -> None:
         """See `GrpcTransport.stop`."""
-        given = self._arguments.given(Deadline(wire.STOP_SECONDS))
+        given = self._arguments.given(Deadline(STOP_SECONDS))
         with wire.told_as_ours(lambda: False, lambda: None):
             await self._open().StopAnswer(wire.stopped(answer_id, student_id), **given)
 

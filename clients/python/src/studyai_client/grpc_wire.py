@@ -48,7 +48,6 @@ OPTIONS = (
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
 )
 """Of every channel. The keepalive finds connections that are dead without a word; the engine allows it."""
-STOP_SECONDS = 10.0
 _DOMAIN = "studyai"
 _REQUEST_ID = "x-request-id"
 _FINISH_REASONS: dict[int, FinishReason] = {

@@ -25,6 +25,7 @@ from studyai_client.errors import (
     service_error,
 )
 from studyai_client.events import Answer, Delta, Event, Finished, Started, Usage
+from studyai_client.options import STOP_SECONDS
 from studyai_client.progress import Ask, Complete, Numbered, Resume
 from studyai_client.question import MAX_BYTES, Question, too_large
 
@@ -44,7 +45,6 @@ _ANSWERS = "/api/ai/answers"
 _BETWEEN = {502, 503, 504}
 """Statuses of proxies that do not reach the gateway."""
 _UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
-STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:3000"
 DEFAULT_TIMEOUT = 120.0
 """Seconds for a whole answer, resumption included."""
+STOP_SECONDS = 10.0
+"""How long stopping an answer may take, on either wire."""
 _YEAR = 31_536_000.0
 
 

@@ -14,7 +14,7 @@ from studyai_client.cli import parameters as say
 from studyai_client.cli.connection import Connection
 from studyai_client.cli.output import Style, output_for
 from studyai_client.errors import InvalidRequestError, StudyAIError
-from studyai_client.options import Address
+from studyai_client.options import DEFAULT_TIMEOUT, DEFAULT_URL, Address
 from studyai_client.settings import AskOptions, check_token
 
 _UNREADABLE = 2
@@ -59,7 +59,7 @@ def studyai(
 def ask(
     picture: say.Picture,
     question: say.QuestionText = None,
-    url: say.Url = say.DEFAULT_URL,
+    url: say.Url = DEFAULT_URL,
     grpc: say.Grpc = False,
     engine: say.Engine = None,
     ca_file: say.CaFile = None,
@@ -70,7 +70,7 @@ def ask(
     as_json: say.Json = False,
     plain: say.Plain = False,
     quiet: say.Quiet = False,
-    timeout: say.Timeout = say.DEFAULT_TIMEOUT,
+    timeout: say.Timeout = DEFAULT_TIMEOUT,
 ) -> None:
     """See the help."""
     source, prompt = _asked(picture, question, session)
@@ -83,7 +83,7 @@ def ask(
 @app.command(help=say.RESUME, short_help="Show an answer again, from its start.")
 def resume(
     answer_id: say.AnswerId,
-    url: say.Url = say.DEFAULT_URL,
+    url: say.Url = DEFAULT_URL,
     grpc: say.Grpc = False,
     engine: say.Engine = None,
     ca_file: say.CaFile = None,
@@ -91,7 +91,7 @@ def resume(
     as_json: say.Json = False,
     plain: say.Plain = False,
     quiet: say.Quiet = False,
-    timeout: say.Timeout = say.DEFAULT_TIMEOUT,
+    timeout: say.Timeout = DEFAULT_TIMEOUT,
 ) -> None:
     """See the help."""
     connection = _connection(url, engine, grpc=grpc, ca_file=ca_file, student=student)
@@ -102,7 +102,7 @@ def resume(
 @app.command(help=say.STOP, short_help="Stop an answer that is being written.")
 def stop(
     answer_id: say.AnswerId,
-    url: say.Url = say.DEFAULT_URL,
+    url: say.Url = DEFAULT_URL,
     grpc: say.Grpc = False,
     engine: say.Engine = None,
     ca_file: say.CaFile = None,
@@ -115,7 +115,7 @@ def stop(
 
 @app.command("doctor", help=say.DOCTOR, short_help="Check all that an answer needs, and say what to do.")
 def examine(
-    url: say.Url = say.DEFAULT_URL,
+    url: say.Url = DEFAULT_URL,
     engine: say.Engine = None,
     ca_file: say.CaFile = None,
 ) -> None:

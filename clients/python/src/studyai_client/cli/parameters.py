@@ -8,9 +8,6 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_URL = "http://127.0.0.1:3000"
-DEFAULT_TIMEOUT = 120.0
-
 _WHERE, _HOW, _WHO = "Where StudyAI is", "How the answer is shown", "Who asks, and where it belongs"
 
 
