@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from tests.deploy.image import ROOT, Image, build, copied, dockerfile
 from tests.processes import free_port, running_gateway_process
@@ -114,6 +116,16 @@ def test_everything_that_an_image_copies_is_in_the_repository_and_let_in(service
             assert (ROOT / source).exists()
             assert f"!{source}" in ignored
     assert "USER 10001" in dockerfile(service)
+
+
+@pytest.mark.parametrize("lock", ["engine", "gateway", "run", "dev", "bench"])
+def test_locked_versions_are_within_the_bounds(lock: str) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = {one.name: one.specifier for one in map(Requirement, declared)}
+    pins = re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / "requirements" / f"{lock}.lock").read_text(), re.MULTILINE)
+    checked = [bounds[name].contains(version) for name, version in pins if name in bounds]
+    assert len(checked) > 10
+    assert all(checked)
 
 
 def test_every_dependency_is_in_one_of_the_images() -> None:
