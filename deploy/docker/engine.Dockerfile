@@ -6,8 +6,6 @@ COPY requirements/engine.lock requirements/
 RUN /app/bin/pip install --no-cache-dir --require-hashes -r requirements/engine.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY engine_grpc engine_grpc
-COPY sse_gateway sse_gateway
-COPY local_model local_model
 COPY generated generated
 RUN /app/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 

@@ -5,9 +5,7 @@ RUN python -m venv /app
 COPY requirements/gateway.lock requirements/
 RUN /app/bin/pip install --no-cache-dir --require-hashes -r requirements/gateway.lock
 COPY pyproject.toml README.md LICENSE ./
-COPY engine_grpc engine_grpc
 COPY sse_gateway sse_gateway
-COPY local_model local_model
 COPY generated generated
 RUN /app/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 

@@ -97,6 +97,8 @@ def test_images_hold_what_their_service_needs_and_not_the_others(images: dict[st
         service: {folder.name for folder in (image.root / "app" / "lib").glob("python3.*/site-packages/*")}
         for service, image in images.items()
     }
+    ours = {"engine_grpc", "sse_gateway", "local_model"}
+    assert [sorted(ours & held[service]) for service in SERVICES] == [["engine_grpc"], ["sse_gateway"]]
     assert held["engine"].isdisjoint({"fastapi", "uvicorn", "starlette", "numpy", "onnxruntime"})
     assert held["gateway"].isdisjoint({"openai", "aiohttp", "numpy", "onnxruntime"})
 
