@@ -106,7 +106,7 @@ class Cluster:
         return [*([(self._redis(), {})] if self.redis_port else []), *engines, *gateways]
 
     def _redis(self) -> list[str]:
-        # Nothing is written to disk: what is shared lives for minutes.
+        # Nothing is written to disk: what is shared is of use for this run alone.
         return [
             "redis-server",
             "--port",

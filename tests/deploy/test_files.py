@@ -77,6 +77,25 @@ def test_kubernetes_asks_the_ports_that_the_image_serves(service: str) -> None:
     assert "memory" in container["resources"]["limits"]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_address_that_kubernetes_tells_a_service_leads_to_a_pod_of_the_manifest(service: str) -> None:
+    told = " ".join(entry["value"] for entry in pod_of(service)["spec"]["containers"][0]["env"])
+    addresses = re.findall(r"\w+:///?([\w-]+):(\d+)", told)
+    assert "studyai-redis" in dict(addresses)
+    for host, port in addresses:
+        (found,) = [m for m in MANIFESTS if m["kind"] == "Service" and m["metadata"]["name"] == host]
+        assert int(port) in {one["port"] for one in found["spec"]["ports"]}
+        pod = pod_of(host.removeprefix("studyai-"))
+        assert found["spec"]["selector"] == pod["metadata"]["labels"]
+        assert int(port) in {one["containerPort"] for one in pod["spec"]["containers"][0]["ports"]}
+
+
+def test_redis_of_kubernetes_runs_as_that_of_compose() -> None:
+    (container,) = pod_of("redis")["spec"]["containers"]
+    of_compose = COMPOSE["services"]["redis"]
+    assert (container["image"], container["command"]) == (of_compose["image"], of_compose["command"])
+
+
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
 def test_manifests_follow_kubernetes_schema(manifest: Any) -> None:
     kubernetes_validate.validate(manifest, "1.34", strict=True)
@@ -90,7 +109,7 @@ def test_nobody_is_killed_while_it_drains() -> None:
         (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
         assert int(seconds) > SETTINGS[service].model_fields["drain_seconds"].default
     for manifest in MANIFESTS:
-        if manifest["kind"] == "Deployment":
+        if manifest["kind"] == "Deployment" and manifest["metadata"]["name"] != "studyai-redis":
             pod = manifest["spec"]["template"]["spec"]
             told = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
             pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
