@@ -63,6 +63,7 @@ class Proxy:
     def _pass(self, client: socket.socket, number: int) -> None:
         try:
             service = socket.create_connection(("127.0.0.1", self._to), 5)
+            service.settimeout(None)  # once it is there it may be silent
         except OSError:
             _reset(client)
             client.close()

@@ -8,14 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
 from tests import upstream as up
-from tests.clients.proxy import Proxy
 from tests.docs.blocks import BLOCKS, ROOT, Block, shapes
 from tests.end_to_end.conftest import Service, body, tool
 from tests.processes import clean_environment, free_port, running_engine_process, running_gateway_process
@@ -155,54 +153,3 @@ def test_python_runs_as_it_stands(service: tuple[Service, int], block: Block) ->
     done = finished(command)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Hello there." in done.stdout
-
-
-DRIVER = """
-const [base, question] = process.argv.slice(2);
-const shown = [];
-const last = await ask(base, JSON.parse(question), (event) => shown.push(event));
-console.log(JSON.stringify({ last, text: shown.map((event) => event.delta ?? "").join("") }));
-"""
-
-
-def asked_in_node(code: str, url: str, tmp_path: Path) -> dict[str, object]:
-    script = tmp_path / "parser.mjs"
-    script.write_text(code + DRIVER)
-    command = [tool("node"), str(script), url, json.dumps(body(prompt="Why is π so?"))]
-    done = finished(command)
-    assert done.returncode == 0, done.stderr
-    told: dict[str, object] = json.loads(done.stdout)
-    return told
-
-
-@pytest.fixture(scope="module")
-def parser() -> str:
-    (code,) = (block.code for block in BLOCKS if block.language == "js")
-    return code
-
-
-def test_parser_of_the_guide_loses_nothing_when_connections_are_cut(
-    service: tuple[Service, int], parser: str, tmp_path: Path
-) -> None:
-    upstream = service[0].upstream
-    upstream.forget()
-    pieces = [f"π{number} \n\n" for number in range(200)]
-    upstream.script(up.stream_headers(), *map(up.chunk, pieces), up.finish(), up.done())
-    cuts = [60, 500, 900]  # in the head, in `start`, in `content` if not all of it comes at once
-    proxy = Proxy(service[0].gateway.port, lambda number, _: cuts[number] if number < len(cuts) else None)
-    serving = threading.Thread(target=proxy.serve)
-    serving.start()
-    try:
-        told = asked_in_node(parser, f"http://127.0.0.1:{proxy.port}", tmp_path)
-    finally:
-        proxy.close()
-        serving.join(5)
-    assert told["text"] == "".join(pieces)
-    assert proxy.connections >= 3
-    assert len(upstream.requests) == 1
-
-
-def test_parser_of_the_guide_tells_a_refusal(service: tuple[Service, int], parser: str, tmp_path: Path) -> None:
-    code = parser.replace("JSON.stringify(question)", "'{}'")
-    told = asked_in_node(code, service[0].url, tmp_path)
-    assert "INVALID_REQUEST" in str(told["last"])
