@@ -126,12 +126,15 @@ def test_body_that_is_too_large_is_refused_in_the_services_words(proxied: tuple[
     assert (reply.status_code, reply.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
-def test_log_names_the_request_and_no_student(proxied: tuple[Service, str], folder: Path) -> None:
-    with requests.get(f"{proxied[1]}/api/ai/answers/unknown?student_id=mia-7", timeout=5) as reply:
+def test_log_names_the_request_and_the_app_and_no_student(proxied: tuple[Service, str], folder: Path) -> None:
+    headers = {"User-Agent": "StudyApp/7.1"}
+    with requests.get(f"{proxied[1]}/api/ai/answers/unknown?student_id=mia-7", headers=headers, timeout=5) as reply:
         request_id = reply.headers["X-Request-Id"]
     log = folder / "access.log"
     eventually(lambda: request_id in log.read_text())
-    assert '"GET /api/ai/answers/unknown" 404' in log.read_text()
+    (line,) = [line for line in log.read_text().splitlines() if request_id in line]
+    assert '"GET /api/ai/answers/unknown" 404' in line
+    assert line.endswith(' "StudyApp/7.1"')
     assert "mia-7" not in log.read_text()
 
 
