@@ -26,6 +26,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
+        self._served = threading.Event()
         self.connections = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
@@ -36,6 +37,7 @@ class Proxy:
             try:
                 client, _ = self._server.accept()
             except OSError:
+                self._served.set()
                 return
             number, self.connections = self.connections, self.connections + 1
             self._start(self._pass, client, number)
@@ -51,6 +53,7 @@ class Proxy:
         # close() alone does not wake accept().
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
+        self._served.wait(5)  # a connection may have been taken just now
         self.cut()
         for thread in self._threads:
             thread.join(5)
