@@ -18,7 +18,7 @@ import pytest
 from tests.processes import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 _START_SECONDS = 5
 
@@ -26,11 +26,11 @@ _START_SECONDS = 5
 class RedisServer:
     """A redis-server process, and what a test does to it."""
 
-    def __init__(self, folder: str, password: str = "") -> None:
+    def __init__(self, folder: str, password: str, options: Sequence[str]) -> None:
         self.port = free_port()
         self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
         self._arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._arguments += ["--dir", folder, "--requirepass", password]
+        self._arguments += ["--dir", folder, "--requirepass", password, *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -68,13 +68,13 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis(password: str = "") -> Iterator[RedisServer]:
+def running_redis(password: str = "", options: Sequence[str] = ()) -> Iterator[RedisServer]:
     """Runs a Redis; skips the test where there is none to run, which CI has."""
     if shutil.which("redis-server") is None:
         assert os.environ.get("CI") != "true", "redis-server is missing: scripts/system_packages.sh installs it"
         pytest.skip("needs redis-server")
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(folder, password)
+        server = RedisServer(folder, password, options)
         try:
             server.start()
             yield server
