@@ -36,7 +36,7 @@ _PACE_SECONDS = 0.02
 _MOST_IN_A_ROUND = 100
 _REFUSED_SECONDS = 0.5
 _MOST_ENDED = 1000
-"""How many ended answers wait for a Redis that cannot be reached."""
+"""How many ended answers wait for a Redis that cannot be reached, or refuses to write."""
 _SHA = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (APPEND, FORGET)}
 
 
@@ -72,6 +72,8 @@ class Mirror:
         """The answers that are not in Redis to their end."""
         self._grown: dict[Mirrored, None] = {}
         self._scripts_loaded = False
+        self._refused = False
+        """Whether the last round was refused, as a whole or in part."""
         self._any = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
@@ -97,46 +99,57 @@ class Mirror:
         while True:
             await self._any.wait()
             await self._link.up.wait()
-            refused = await self._round([*self._grown][:_MOST_IN_A_ROUND])
-            await asyncio.sleep(_REFUSED_SECONDS if refused else _PACE_SECONDS)
+            await self._round([*self._grown][:_MOST_IN_A_ROUND])
+            await asyncio.sleep(_REFUSED_SECONDS if self._refused else _PACE_SECONDS)
 
     async def flushed(self) -> None:
         """Waits until everything is written."""
         await self._none.wait()
 
     def _grew(self, answer: Answer) -> None:
-        self._touch(self.mirrored[answer.started.answer_id])
+        mirrored = self.mirrored[answer.started.answer_id]
+        self._touch(mirrored)
+        if mirrored.over:
+            self._forget_oldest()
 
     def _touch(self, mirrored: Mirrored) -> None:
         self._grown[mirrored] = None
         self._any.set()
         self._none.clear()
-        if mirrored.over and not self._link.up.is_set():
-            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        over = [mirrored for mirrored in self._grown if mirrored.over]
+        """Forgets the first of too many ended answers, unless they are merely waiting for their turn."""
+        if self._link.up.is_set() and not self._refused:
+            return
+        over = [mirrored for mirrored in self.mirrored.values() if mirrored.over and mirrored in self._grown]
         for mirrored in over[:-_MOST_ENDED]:
             self._finished(mirrored)
 
-    async def _round(self, batch: list[Mirrored]) -> bool:
-        """Writes some answers; returns whether Redis refused one."""
+    async def _round(self, batch: list[Mirrored]) -> None:
+        """Writes some answers."""
         for mirrored in batch:
             self._grown.pop(mirrored, None)
         try:
             results = await self._link.attempt(lambda client: self._write(client, batch))
+            self._note(results)
         except UnreachableError:
             results = [None] * len(batch)
+            # A Redis that cannot be reached is waited for elsewhere; one that can be has said no to all of it.
+            self._refused = self._link.up.is_set()
         for mirrored, result in zip(batch, results, strict=True):
             self._written(mirrored, result)
+        self._forget_oldest()
         if not self._grown:
             self._any.clear()
             self._none.set()
+
+    def _note(self, results: list[object]) -> None:
+        """Notes whether Redis refused something."""
         errors = [result for result in results if isinstance(result, Exception)]
+        self._refused = bool(errors)
         if errors:
             self._scripts_loaded &= not isinstance(errors[0], NoScriptError)
             self._link.refused(errors[0])
-        return bool(errors)
 
     async def _write(self, client: Client, batch: list[Mirrored]) -> list[object]:
         if not self._scripts_loaded:
