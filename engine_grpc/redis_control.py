@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from engine_grpc.answers import Answer, Reader
     from engine_grpc.redis_link import RedisLink
     from engine_grpc.redis_mirror import Mirrored
+
+log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 0.5
 """How often an engine says that it reads an answer."""
@@ -131,7 +134,11 @@ class Control:
     def _obey(self, message: dict[str, object]) -> None:
         if message["type"] != "message" or not isinstance(message["data"], bytes):
             return
-        word, answer_id, engine_id = message["data"].decode().split(" ")
+        try:
+            word, answer_id, engine_id = message["data"].decode().split(" ")
+        except ValueError:  # not three words, or not UTF-8
+            log.warning("a message to this engine is not understood")
+            return
         mirrored = self._answers.get(answer_id)
         if word == "left":
             self._readers.left(answer_id, engine_id)

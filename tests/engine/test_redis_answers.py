@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2
 
+from engine_grpc.redis_scripts import channel_name
 from tests import upstream as up
 from tests.engine.shared import KEY, STUDENT, TEXT, WORDS, ask, complete, engines, gates, refused, resume, stepped, stop
 from tests.waiting import until
@@ -53,6 +54,28 @@ async def test_same_key_on_another_engine_joins_the_live_answer(two: Two, upstre
     assert (whole.text, whole.finished, whole.started) == (TEXT, first.finished, first.started)
     assert len(upstream.requests) == 1
     assert two[1].answers.live == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"stop canary", b"stop canary by me", b"", b"stop \xff\xfe me"],
+    ids=["short", "long", "empty", "not UTF-8"],
+)
+async def test_engine_obeys_others_after_a_message_that_it_does_not_understand(
+    two: Two, upstream: Upstream, store: Redis, message: bytes
+) -> None:
+    opening = gates()
+    upstream.script(*stepped(opening))
+    opening[0].set()
+    reader = await ask(two[0]).has(WORDS[0])
+    with capture_logs() as logs:
+        for channel in await store.pubsub_channels(channel_name("*")):
+            await store.publish(channel, message)
+        await stop(two[1], reader.answer_id)
+    assert (await reader.end()).text == WORDS[0]
+    warned = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert {entry["event"] for entry in warned} == {"a message to this engine is not understood"}
+    assert "canary" not in str(warned)
 
 
 async def test_fifty_first_requests_with_one_key_on_two_engines_ask_the_model_once(
