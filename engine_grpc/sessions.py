@@ -6,12 +6,14 @@ has seen is remembered. Memory is bounded by turns, bytes and age; the least rec
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine_grpc.image import Picture
 
 MAX_TURNS = 8
@@ -73,18 +75,25 @@ class MemorySessions:
     Args:
         ttl: Seconds after its last use until a session is forgotten.
         max_bytes: Of all sessions together.
+        clock: Seconds that never go back.
     """
 
-    def __init__(self, ttl: float, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, ttl: float, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = monotonic) -> None:
         self._ttl = ttl
         self._max_bytes = max_bytes
+        self._clock = clock
         self._bytes = 0
         self._contexts: OrderedDict[tuple[str, str], tuple[float, Context]] = OrderedDict()
 
     async def load(self, student_id: str, session_id: str, *, with_picture: bool = True) -> Context:
         """Returns what the session remembers, always with the picture, which costs nothing here; see `Sessions`."""
         self._expire()
-        return self._contexts.get((student_id, session_id), (0.0, Context()))[1]
+        name = (student_id, session_id)
+        if name not in self._contexts:
+            return Context()
+        _, context = self._contexts[name]
+        self._put(name, context)  # to read it is to use it
+        return context
 
     async def remember_picture(self, student_id: str, session_id: str, picture: Picture) -> None:
         """Makes `picture` the session's last; see `Sessions`."""
@@ -99,7 +108,7 @@ class MemorySessions:
 
     def _put(self, name: tuple[str, str], context: Context) -> None:
         self._drop(name)
-        self._contexts[name] = (asyncio.get_running_loop().time(), context)
+        self._contexts[name] = (self._clock(), context)
         self._bytes += context.size
         self._expire()
 
@@ -108,7 +117,7 @@ class MemorySessions:
         self._bytes -= context.size
 
     def _expire(self) -> None:
-        old = asyncio.get_running_loop().time() - self._ttl
+        old = self._clock() - self._ttl
         while self._contexts:
             name, (used, _) = next(iter(self._contexts.items()))
             if used > old and self._bytes <= self._max_bytes and len(self._contexts) <= MAX_SESSIONS:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-import asyncio
+from typing import TYPE_CHECKING
 
 from engine_grpc.image import Picture
 from engine_grpc.sessions import MAX_TURNS, Context, MemorySessions, Turn
-from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.engine.harness import Clock
 
 
 def picture(size: int) -> Picture:
@@ -28,16 +30,23 @@ async def test_least_recently_used_session_goes_when_there_is_no_room() -> None:
     assert [(await sessions.load("anna", name)).picture is not None for name in "abc"] == [True, False, True]
 
 
-async def test_session_is_forgotten_after_its_time() -> None:
-    sessions = MemorySessions(ttl=0.02)
-    remembered = asyncio.get_running_loop().time()
+async def test_session_that_is_only_read_is_not_the_one_that_goes() -> None:
+    sessions = MemorySessions(ttl=60, max_bytes=250)
+    for name in ("a", "b"):
+        await sessions.remember_picture("anna", name, picture(100))
+    await sessions.load("anna", "a")
+    await sessions.remember_picture("anna", "c", picture(100))
+    assert [(await sessions.load("anna", name)).picture is not None for name in "abc"] == [True, False, True]
+
+
+async def test_session_is_forgotten_when_it_was_not_read_for_its_time(clock: Clock) -> None:
+    sessions = MemorySessions(ttl=60, clock=clock)
     await sessions.remember_turn("anna", "s", Turn("q", "a"))
-
-    async def forgotten() -> bool:
-        return await sessions.load("anna", "s") == Context()
-
-    await until(forgotten)
-    assert asyncio.get_running_loop().time() - remembered > 0.02
+    for _ in range(3):
+        clock.now += 59
+        assert (await sessions.load("anna", "s")).turns
+    clock.now += 61
+    assert await sessions.load("anna", "s") == Context()
 
 
 async def test_replaced_picture_takes_no_room() -> None:
