@@ -224,7 +224,7 @@ class Answers:
             self._forget(entry)
             return
         if isinstance(ending, EngineError) and ending.retry_after is not None:
-            self._by_key.pop((started.student_id, started.key), None)
+            self._release_key(entry)
         entry.ended_at = asyncio.get_running_loop().time()
         self._ended[started.answer_id] = entry
         self._ended_bytes += entry.size
@@ -243,7 +243,12 @@ class Answers:
         started = entry.answer.started
         if self._by_id.get(started.answer_id) is entry:
             del self._by_id[started.answer_id]
-        if self._by_key.get((started.student_id, started.key)) is entry:
-            del self._by_key[started.student_id, started.key]
+        self._release_key(entry)
         if self._ended.pop(started.answer_id, None):
             self._ended_bytes -= entry.size
+
+    def _release_key(self, entry: _Entry) -> None:
+        """Lets the key of an answer name another one, unless it does already."""
+        name = entry.answer.started.student_id, entry.answer.started.key
+        if self._by_key.get(name) is entry:
+            del self._by_key[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from engine_grpc.answers import Answer, Finished, Started
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.model import FinishReason, Usage
 from engine_grpc.registry import Answers, Keeping
+from tests.waiting import turns
 
 if TYPE_CHECKING:
     from engine_grpc.answers import Piece
@@ -191,3 +193,31 @@ async def test_kept_failure_keeps_nothing_of_what_it_came_through() -> None:
     assert answer.ending.__traceback__ is None
     assert answer.ending.__context__ is None
     assert raised[0] is not raised[1]
+
+
+async def test_late_failure_of_an_answer_that_was_given_up_leaves_its_key_to_the_next() -> None:
+    answers = Answers(Keeping(resume_window=0))
+    named = Started(student_id="anna", session_id="session", model="model", key="key")
+    writing, over = asyncio.Event(), asyncio.Event()
+
+    async def fail_when_it_is_cancelled(answer: Answer) -> None:
+        try:
+            writing.set()
+            await over.wait()
+        except asyncio.CancelledError:
+            answer.end(EngineError(Reason.UPSTREAM_TRUNCATED))
+
+    async def write(_answer: Answer) -> None:
+        await over.wait()
+
+    given_up = answers.start(named, fail_when_it_is_cancelled)
+    await writing.wait()
+    with given_up.reader():
+        pass
+    while answers.knows(named.answer_id):
+        await turns()
+    later = answers.start(replace(named, answer_id="later"), write)
+    while given_up.ending is None or answers.live > 1:
+        await turns()
+    assert answers.join("anna", "key", b"") is later
+    await answers.close()
