@@ -50,16 +50,17 @@ class OpenAIOptions:
 
     model: str
     api_key: str
-    base_url: str | None = None
+    base_url: str | None
     """None: OpenAI itself."""
-    max_completion_tokens: int = 2000
-    reasoning_effort: str | None = None
-    image_detail: str = "high"
-    safety_identifier_key: bytes | None = None
+    max_completion_tokens: int
+    reasoning_effort: str | None
+    """None: none is asked for."""
+    image_detail: str
+    safety_identifier_key: bytes | None
     """Keys the hash of student ids; None: none is sent."""
-    usage_grace: float = 2
+    usage_grace: float
     """Seconds to wait for the usage report after the finish reason: the answer is whole, only its price is missing."""
-    max_connections: int = 1000
+    max_connections: int
 
 
 class Upstream:

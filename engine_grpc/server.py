@@ -92,8 +92,8 @@ async def start_engine(
     host: str,
     port: int,
     *,
-    credentials: grpc.ServerCredentials | None = None,
-    tokens: Sequence[str] = (),
+    credentials: grpc.ServerCredentials | None,
+    tokens: Sequence[str],
 ) -> Engine:
     """Starts serving.
 
