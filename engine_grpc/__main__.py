@@ -23,13 +23,20 @@ from engine_grpc import metrics
 from engine_grpc.embedded import MODEL_NAME, LocalModelError, local_model
 from engine_grpc.log import configure_logging
 from engine_grpc.openai_model import OpenAIModel
-from engine_grpc.outcome import log_words
 from engine_grpc.registry import Answers
 from engine_grpc.server import serve_until, start_engine, take_signals
 from engine_grpc.settings import EngineSettings, faults
 from engine_grpc.tracing import configure_tracing
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, fallback_options, keeping, listening_credentials, model_options, state
+from engine_grpc.wiring import (
+    deadlines,
+    end_log,
+    fallback_options,
+    keeping,
+    listening_credentials,
+    model_options,
+    state,
+)
 
 log = structlog.get_logger("engine_grpc")
 
@@ -41,8 +48,6 @@ def main() -> None:
     except (ValidationError, UnicodeDecodeError) as error:
         sys.exit(_wrong_settings(error))
     configure_logging(settings.log_level, settings.log_format)
-    if settings.log_prompts:
-        log_words()
     send_last_spans = configure_tracing(settings.otel_exporter_otlp_endpoint)
     try:
         uvloop.run(run(settings))
@@ -73,7 +78,7 @@ async def run(settings: EngineSettings) -> None:
             base_url, name = await stack.enter_async_context(local_model()), MODEL_NAME
         model = OpenAIModel(model_options(settings, base_url, name), fallback_options(settings))
         await stack.enter_async_context(aclosing(model))
-        answers = Answers(keeping(settings))
+        answers = Answers(keeping(settings), end_log(settings))
         kept = await stack.enter_async_context(state(settings))
         tutor = Tutor(model, answers, kept.sessions, deadlines(settings), kept.shared)
         await stack.enter_async_context(aclosing(tutor))

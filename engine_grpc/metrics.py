@@ -1,6 +1,6 @@
 """Every metric of the engine, in Prometheus' words. Labels have few values: no id, no model's name, no student.
 
-What comes once for each token is counted in plain lists here, and told when Prometheus asks: see `Pace`.
+What comes once for each token is counted in plain lists here, and told when Prometheus asks: see `TokenTimings`.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ _gaps = _Gaps()
 REGISTRY.register(_gaps)
 
 
-class Pace:
-    """How one answer's text comes.
+class TokenTimings:
+    """When the first of one answer's text comes, and how long after each other the rest does.
 
     Args:
         began: When the question came, in the loop's time.

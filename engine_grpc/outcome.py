@@ -1,6 +1,6 @@
 """How an answer ended, in one word and one log line: an answer has exactly one of each.
 
-With LOG_PROMPTS=true a second line has the words themselves, from a logger that is off otherwise.
+With LOG_PROMPTS=true a second line has the words themselves.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from engine_grpc.answers import Answer, Ending
 
 log = structlog.get_logger(__name__)
-_WORDS = f"{__name__}.words"
 _words = structlog.wrap_logger(
-    None, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET), logger_factory_args=(_WORDS,)
+    None,
+    wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+    logger_factory_args=(f"{__name__}.words",),
 )
 """Logs whatever LOG_LEVEL is: who asks for words is to get them."""
-logging.getLogger(_WORDS).setLevel(logging.CRITICAL + 1)
 
 _OF_ERRORS = {
     Reason.DEADLINE_EXCEEDED: "deadline",
@@ -50,14 +50,13 @@ def _expect() -> None:
 _expect()
 
 
-def log_words() -> None:
-    """For development: has students' questions and their answers logged from now on."""
-    logging.getLogger(_WORDS).setLevel(logging.INFO)
-    log.warning("LOG_PROMPTS=true: what students ask and are answered is written to this log; for development only")
+def log_end(answer: Answer, *, words: bool) -> None:
+    """Logs and counts the end of an answer. Only the engine that wrote it does.
 
-
-def log_end(answer: Answer) -> None:
-    """Logs and counts the end of an answer. Only the engine that wrote it does."""
+    Args:
+        answer: Nobody writes it any more.
+        words: Whether what was asked and answered is logged, too.
+    """
     _count(answer)
     log.info(
         "answer ended",
@@ -67,9 +66,9 @@ def log_end(answer: Answer) -> None:
         elapsed_ms=round(answer.elapsed * 1000),
         **_figures(answer.ending),
     )
-    if logging.getLogger(_WORDS).isEnabledFor(logging.INFO):
-        words = {"prompt": answer.started.question, "answer": answer.text}
-        _words.info("answer words", answer_id=answer.started.answer_id, **words)
+    if words:
+        said = {"prompt": answer.started.question, "answer": answer.text}
+        _words.info("answer words", answer_id=answer.started.answer_id, **said)
 
 
 def _count(answer: Answer) -> None:

@@ -31,11 +31,11 @@ _DRAIN_POLL_SECONDS = 0.1
 class Keeping:
     """How long answers are kept, in seconds, and how many."""
 
-    resume_window: float = 30
+    resume_window: float
     """How long an answer with a key goes on without a reader."""
-    answer_ttl: float = 300
+    answer_ttl: float
     """How long an ended answer can be replayed."""
-    max_live: int = 1000
+    max_live: int
     """How many are written at once."""
     max_ended_bytes: int = 128 * 1024 * 1024
     """How much memory the ended ones take at most, about."""
@@ -58,10 +58,16 @@ class _Entry:
 
 
 class Answers:
-    """The answers that are being written, and those that have ended and are kept."""
+    """The answers that are being written, and those that have ended and are kept.
 
-    def __init__(self, keeping: Keeping) -> None:
+    Args:
+        keeping: How long, and how many.
+        on_written: Called once with each answer that was started here, when its writer is gone.
+    """
+
+    def __init__(self, keeping: Keeping, on_written: Callable[[Answer], object]) -> None:
         self._keeping = keeping
+        self._on_written = on_written
         self._by_id: dict[str, _Entry] = {}
         self._by_key: dict[tuple[str, str], _Entry] = {}
         self._writers: set[asyncio.Future[None]] = set()
@@ -216,6 +222,8 @@ class Answers:
     def _written(self, entry: _Entry) -> None:
         """Keeps an answer that has ended; forgets one that was cancelled, or whose failure may be tried again."""
         self._writers.discard(entry.writer)
+        # Here, and not in the writer: one that is cancelled before its first step never runs.
+        self._on_written(entry.answer)
         if entry.giving_up:
             entry.giving_up.cancel()
         ending, started = entry.answer.ending, entry.answer.started

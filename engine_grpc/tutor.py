@@ -1,6 +1,7 @@
-"""The product's rules: check a question, start its answer, and let the model write it within its deadlines.
+"""The product's rules: check a question, join its answer or start one, and remember it when it has been read.
 
-The writer is the only one that ends an answer, and it does so in every case: finished, failed, too late, cancelled.
+An answer is ended by its writer, by whoever stops it, or by draining; the first of them counts. One whose writer is
+cancelled because nobody reads any more has no ending.
 """
 
 from __future__ import annotations
@@ -9,48 +10,28 @@ import asyncio
 import contextlib
 import functools
 import secrets
-from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
-
-import structlog
 
 from engine_grpc import image, metrics, prompt, usage
 from engine_grpc.answers import Answer, Finished, Started, nothing
 from engine_grpc.errors import EngineError, Reason
-from engine_grpc.log import log_unexpected
-from engine_grpc.model import Begun, Delta, Done
-from engine_grpc.outcome import log_end
 from engine_grpc.sessions import Context, Turn
-from engine_grpc.shared import Unshared
+from engine_grpc.writer import ended, write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Coroutine
+    from collections.abc import Coroutine
     from contextlib import AbstractContextManager
 
-    from engine_grpc.model import ChatModel, ModelEvent, Prompt
+    from engine_grpc.model import ChatModel, Prompt
     from engine_grpc.question import Question
     from engine_grpc.registry import Answers
     from engine_grpc.sessions import Sessions
     from engine_grpc.shared import RemoteAnswer, SharedAnswers
-
-log = structlog.get_logger(__name__)
+    from engine_grpc.writer import Deadlines
 
 _CATCH_UP_SECONDS = 2
 _LAST_TURNS_SECONDS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
-    """How long the model may take, in seconds."""
-
-    first_token: float
-    """From asking to the first text, all tries included."""
-    stall: float
-    """From one text to the next."""
-    answer: float
-    """From asking to the end."""
 
 
 class Tutor:
@@ -70,13 +51,13 @@ class Tutor:
         answers: Answers,
         sessions: Sessions,
         deadlines: Deadlines,
-        shared: SharedAnswers | None = None,
+        shared: SharedAnswers,
     ) -> None:
         self._model = model
         self._answers = answers
         self._sessions = sessions
         self._deadlines = deadlines
-        self._shared = shared or Unshared()
+        self._shared = shared
         self._remembering: set[asyncio.Future[None]] = set()
         self._asking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -157,7 +138,7 @@ class Tutor:
         return self._follow(remote)
 
     def _follow(self, remote: RemoteAnswer) -> Answer:
-        answer = self._answers.follow(remote, lambda answer: _ended(answer, remote.follow(answer)))
+        answer = self._answers.follow(remote, lambda answer: ended(answer, remote.follow))
         if self._answers.remote(answer):
             answer.on_read = self._remember_turn
         return answer
@@ -190,8 +171,9 @@ class Tutor:
 
     def _start(self, question: Question, started: Started, asked: Prompt, fingerprint: bytes) -> Answer:
         # The model alone holds the prompt, and with it the picture, and lets go of it when it has been asked.
-        events = self._model.stream(asked, min(self._deadlines.first_token, self._deadlines.answer))
-        answer = self._answers.start(started, lambda answer: self._write(answer, events), fingerprint)
+        deadlines = self._deadlines
+        events = self._model.stream(asked, min(deadlines.first_token, deadlines.answer))
+        answer = self._answers.start(started, lambda answer: write(answer, events, deadlines), fingerprint)
         metrics.STARTED.inc()
         # Of the count alone: an answer is kept for minutes, and the picture must not be with it.
         answer.estimate = functools.partial(usage.estimate, usage.prompt_tokens(asked))
@@ -215,61 +197,12 @@ class Tutor:
         self._remembering.add(task)
         task.add_done_callback(self._remembering.discard)
 
-    async def _write(self, answer: Answer, events: AsyncGenerator[ModelEvent, None]) -> None:
-        """Lets the model write the answer, and ends it whatever happens; cancelled, there is nobody to end it for."""
-        try:
-            await _ended(answer, self._read_model(answer, events))
-        finally:
-            log_end(answer)
-
-    async def _read_model(self, answer: Answer, events: AsyncGenerator[ModelEvent, None]) -> None:
-        """Appends the model's text to the answer until it is done. Until it has begun, the deadline is the model's."""
-        loop = asyncio.get_running_loop()
-        last, stall = loop.time() + self._deadlines.answer, self._deadlines.stall
-        set_to, pace = 0.0, metrics.Pace(loop.time() - answer.elapsed)
-        try:
-            async with asyncio.timeout(None) as deadline, aclosing(events):
-                async for event in events:
-                    _take(answer, event)
-                    now = loop.time()
-                    if isinstance(event, Delta):
-                        pace.text(now)
-                    # A timer costs more than a token: it is put off by a little too much, and so for many at once.
-                    if set_to < now + stall:
-                        set_to = now + stall * 1.05
-                        deadline.reschedule(min(last, set_to))
-        except TimeoutError:
-            late = loop.time() >= last
-            raise EngineError(Reason.DEADLINE_EXCEEDED if late else Reason.UPSTREAM_TIMEOUT) from None
-
-
-def _take(answer: Answer, event: ModelEvent) -> None:
-    """Does to an answer what an event of its model says."""
-    match event:
-        case Delta(text):
-            answer.append(text)
-        case Begun(model):
-            answer.settle(model)
-        case Done(finish_reason, used):
-            answer.end(Finished(finish_reason, used or answer.estimate(answer.text), answer.elapsed))
-
 
 def _inspected(data: bytes) -> image.Picture:
     try:
         return image.inspect(data)
     except image.ImageError as error:
         raise EngineError(Reason.IMAGE_UNREADABLE, str(error), field="question.image") from None
-
-
-async def _ended(answer: Answer, writing: Awaitable[None]) -> None:
-    """Ends the answer with whatever makes `writing` fail."""
-    try:
-        await writing
-    except EngineError as error:
-        answer.end(error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the readers must be told
-        log_unexpected(log, error)
-        answer.end(EngineError(Reason.INTERNAL))
 
 
 async def _caught_up(answer: Answer, remote: RemoteAnswer, after: int) -> None:
@@ -282,6 +215,6 @@ async def _caught_up(answer: Answer, remote: RemoteAnswer, after: int) -> None:
         async with asyncio.timeout(_CATCH_UP_SECONDS):
             await answer.grown(after - 1)
     if isinstance(answer.ending, EngineError) and answer.ending.reason is Reason.ENGINE_UNAVAILABLE:
-        raise answer.ending
+        raise answer.ending.alone()
     if answer.ending is None and len(answer.deltas) < after and not remote.current():
         raise EngineError(Reason.ENGINE_UNAVAILABLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,20 +13,22 @@ from urllib.parse import urlsplit
 import structlog
 
 from engine_grpc.openai_upstream import OPENAI_URL, OpenAIOptions
+from engine_grpc.outcome import log_end
 from engine_grpc.redis_state import redis_state
 from engine_grpc.registry import Keeping
 from engine_grpc.retired_models import retirement_warning
 from engine_grpc.sessions import MemorySessions
 from engine_grpc.shared import Unshared
 from engine_grpc.tls import server_credentials
-from engine_grpc.tutor import Deadlines
+from engine_grpc.writer import Deadlines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import grpc
     from pydantic import SecretStr
 
+    from engine_grpc.answers import Answer
     from engine_grpc.sessions import Sessions
     from engine_grpc.settings import EngineSettings
     from engine_grpc.shared import SharedAnswers
@@ -69,6 +72,13 @@ def keeping(settings: EngineSettings) -> Keeping:
         answer_ttl=settings.answer_ttl_seconds,
         max_live=settings.max_concurrent_answers,
     )
+
+
+def end_log(settings: EngineSettings) -> Callable[[Answer], None]:
+    """Returns what logs how an answer ended, with a warning where LOG_PROMPTS=true has it log the words as well."""
+    if settings.log_prompts:
+        log.warning("LOG_PROMPTS=true: what students ask and are answered is written to this log; for development only")
+    return functools.partial(log_end, words=settings.log_prompts)
 
 
 def listening_credentials(settings: EngineSettings) -> grpc.ServerCredentials | None:

@@ -17,7 +17,15 @@ from engine_grpc.registry import Answers
 from engine_grpc.server import Engine, start_engine
 from engine_grpc.settings import EngineSettings
 from engine_grpc.tutor import Tutor
-from engine_grpc.wiring import deadlines, fallback_options, keeping, listening_credentials, model_options, state
+from engine_grpc.wiring import (
+    deadlines,
+    end_log,
+    fallback_options,
+    keeping,
+    listening_credentials,
+    model_options,
+    state,
+)
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -138,7 +146,7 @@ async def running_engine(upstream: Upstream, **settings: Any) -> AsyncIterator[R
     chosen = engine_settings(openai_base_url=upstream.base_url, **settings)
     primary = model_options(chosen, chosen.openai_base_url, chosen.openai_model)
     model = OpenAIModel(primary, fallback_options(chosen))
-    answers = Answers(keeping(chosen))
+    answers = Answers(keeping(chosen), end_log(chosen))
     async with aclosing(model), state(chosen) as kept:
         tutor = Tutor(model, answers, kept.sessions, deadlines(chosen), kept.shared)
         known: dict[str, Any] = {"credentials": listening_credentials(chosen), "tokens": chosen.service_tokens}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine_grpc.answers import Answer, Finished, Started
+from engine_grpc.answers import Answer, Finished, Started, nothing
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.model import FinishReason, Usage
 from engine_grpc.registry import Answers, Keeping
 from tests.waiting import turns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine_grpc.answers import Piece
 
 END = Finished(FinishReason.STOP, Usage(1, 2, 3), 0.1)
@@ -23,6 +25,11 @@ END = Finished(FinishReason.STOP, Usage(1, 2, 3), 0.1)
 
 def started(question: str = "") -> Started:
     return Started(student_id="anna", session_id="session", model="model", question=question)
+
+
+def registry(on_written: Callable[[Answer], object] = nothing, **keeping: Any) -> Answers:
+    """A registry that keeps answers for so long, and so many."""
+    return Answers(Keeping(**{"resume_window": 30, "answer_ttl": 300, "max_live": 1000, **keeping}), on_written)
 
 
 async def pieces(answer: Answer) -> list[Piece]:
@@ -99,7 +106,7 @@ async def test_only_the_first_ending_counts() -> None:
 
 
 async def test_last_readers_leaving_cancels_the_writer() -> None:
-    answers = Answers(Keeping(max_live=1))
+    answers = registry(max_live=1)
     cancelled = asyncio.Event()
 
     async def write(answer: Answer) -> None:
@@ -124,7 +131,7 @@ async def test_last_readers_leaving_cancels_the_writer() -> None:
 
 
 async def test_readers_leaving_after_the_ending_disturbs_nobody() -> None:
-    answers = Answers(Keeping(max_live=1))
+    answers = registry(max_live=1)
     left, done = asyncio.Event(), asyncio.Event()
 
     async def write(answer: Answer) -> None:
@@ -139,7 +146,7 @@ async def test_readers_leaving_after_the_ending_disturbs_nobody() -> None:
 
 
 async def test_answer_over_the_limit_is_refused_until_another_ends() -> None:
-    answers = Answers(Keeping(max_live=1))
+    answers = registry(max_live=1)
     release = asyncio.Event()
 
     async def write(answer: Answer) -> None:
@@ -157,7 +164,7 @@ async def test_answer_over_the_limit_is_refused_until_another_ends() -> None:
 
 
 async def test_ended_answers_take_no_more_memory_than_they_may_and_the_newest_is_kept() -> None:
-    answers = Answers(Keeping(max_ended_bytes=2_000_000))
+    answers = registry(max_ended_bytes=2_000_000)
 
     async def write(answer: Answer) -> None:
         for _ in range(answer.started.question.count("q")):
@@ -196,7 +203,7 @@ async def test_kept_failure_keeps_nothing_of_what_it_came_through() -> None:
 
 
 async def test_late_failure_of_an_answer_that_was_given_up_leaves_its_key_to_the_next() -> None:
-    answers = Answers(Keeping(resume_window=0))
+    answers = registry(resume_window=0)
     named = Started(student_id="anna", session_id="session", model="model", key="key")
     writing, over = asyncio.Event(), asyncio.Event()
 
