@@ -22,6 +22,7 @@ from openai import AsyncOpenAI
 
 from engine_grpc import metrics, tracing
 from engine_grpc.errors import EngineError, Reason
+from engine_grpc.model_servers import OPENAI_URL
 from engine_grpc.openai_reply import Reply, drain
 from engine_grpc.openai_transport import BROKEN_CONNECTION, Body, Transport
 from engine_grpc.openai_wire import request_body
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from engine_grpc.model import Prompt
 
-OPENAI_URL = "https://api.openai.com/v1"
 _RETRY_DELAY_SECONDS = 0.25
 _JITTER_SECONDS = 0.5
 _TRY_AGAIN = {Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_UNAVAILABLE, Reason.UPSTREAM_TRUNCATED}

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine_grpc.access import is_loopback, missing_protection, service_tokens
 from engine_grpc.log import LogFormat
+from engine_grpc.model_servers import same_place, server
 from engine_grpc.tls import TlsFiles
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -78,6 +79,15 @@ class EngineSettings(BaseSettings):
     log_prompts: bool = False
     """For development: log what students ask and are answered. Only where no other machine reaches the engine."""
 
+    @field_validator("openai_base_url", "openai_fallback_base_url")
+    @classmethod
+    def _known_server(cls, url: str | None) -> str | None:
+        try:
+            server(url)
+        except ValueError:
+            raise ValueError("Must be http:// or https://, a host and maybe a port, up to and including /v1") from None
+        return url
+
     @field_validator("state_url")
     @classmethod
     def _known_state(cls, url: SecretStr) -> SecretStr:
@@ -128,8 +138,9 @@ class EngineSettings(BaseSettings):
             raise ValueError(
                 "OPENAI_FALLBACK_API_KEY is for a fallback: set OPENAI_FALLBACK_MODEL or OPENAI_FALLBACK_BASE_URL too"
             )
-        same_server = self.openai_fallback_base_url in (None, self.openai_base_url)
-        if self.has_fallback and same_server and self.openai_fallback_model in (None, self.openai_model):
+        there = self.openai_fallback_base_url or self.openai_base_url
+        same = same_place(there, self.openai_base_url) and self.openai_fallback_model in (None, self.openai_model)
+        if self.has_fallback and same:
             raise ValueError(
                 "The fallback is the model it is for: set OPENAI_FALLBACK_MODEL or OPENAI_FALLBACK_BASE_URL to another"
             )

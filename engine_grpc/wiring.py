@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import structlog
 
-from engine_grpc.openai_upstream import OPENAI_URL, OpenAIOptions
+from engine_grpc.model_servers import is_openai, server
+from engine_grpc.openai_upstream import OpenAIOptions
 from engine_grpc.outcome import log_end
 from engine_grpc.redis_state import redis_state
 from engine_grpc.registry import Keeping
@@ -101,13 +101,13 @@ def fallback_options(settings: EngineSettings) -> OpenAIOptions | None:
     base_url = settings.openai_fallback_base_url or settings.openai_base_url
     key = _value(settings.openai_fallback_api_key)
     # A key is for the server that it was given for.
-    if not key and _server(base_url) == _server(settings.openai_base_url):
+    if not key and server(base_url) == server(settings.openai_base_url):
         key = _value(settings.openai_api_key)
     return _options(settings, base_url, settings.openai_fallback_model or settings.openai_model, key)
 
 
 def _options(settings: EngineSettings, base_url: str | None, name: str, api_key: str) -> OpenAIOptions:
-    own = urlsplit(base_url or OPENAI_URL).hostname == urlsplit(OPENAI_URL).hostname
+    own = is_openai(base_url)
     if own and (warning := retirement_warning(name, datetime.now(UTC).date())):
         log.warning(warning)
     return OpenAIOptions(
@@ -122,11 +122,6 @@ def _options(settings: EngineSettings, base_url: str | None, name: str, api_key:
         usage_grace=min(2, settings.stall_timeout_seconds / 2),
         max_connections=settings.max_concurrent_answers,
     )
-
-
-def _server(base_url: str | None) -> tuple[str, str]:
-    parts = urlsplit(base_url or OPENAI_URL)
-    return parts.scheme, parts.netloc
 
 
 def _identifier_key(settings: EngineSettings) -> bytes | None:

@@ -46,6 +46,19 @@ async def test_request_to_the_fallback_differs_in_the_model_alone(two: Two) -> N
     assert bodies[0] == bodies[1]
 
 
+@pytest.mark.parametrize(
+    "place", ["http://a/v2", "http://a:81/v1", "https://a/v1", "http://b/v1", "http://a/v1?api-version=2"]
+)
+def test_same_model_elsewhere_is_a_fallback(place: str) -> None:
+    assert fallback_options(engine_settings(openai_base_url="http://a/v1", openai_fallback_base_url=place))
+
+
+def test_key_is_told_to_its_own_server_however_that_is_spelt() -> None:
+    fallback = fallback_options(engine_settings(openai_fallback_base_url="https://API.openai.com:443/v2"))
+    assert fallback is not None
+    assert fallback.api_key == KEY
+
+
 def test_only_openai_gets_an_identifier_and_the_same_one_from_both() -> None:
     settings = engine_settings(openai_fallback_model=SECOND)
     fallback = fallback_options(settings)
@@ -83,6 +96,9 @@ def test_local_model_has_no_fallback() -> None:
     [
         ({"openai_fallback_model": FIRST}, "OPENAI_FALLBACK_MODEL"),
         ({"openai_base_url": "http://a/v1", "openai_fallback_base_url": "http://a/v1"}, "OPENAI_FALLBACK_MODEL"),
+        ({"openai_fallback_base_url": "https://api.openai.com/v1"}, "OPENAI_FALLBACK_MODEL"),
+        ({"openai_base_url": "http://a/v1", "openai_fallback_base_url": "http://A:80/v1/"}, "OPENAI_FALLBACK_MODEL"),
+        ({"openai_fallback_base_url": "http://a:canary/v1"}, "OPENAI_FALLBACK_BASE_URL"),
         ({"openai_fallback_api_key": "sk-canary"}, "OPENAI_FALLBACK_BASE_URL"),
         ({"openai_fallback_base_url": "canary.example"}, "OPENAI_FALLBACK_BASE_URL"),
     ],
