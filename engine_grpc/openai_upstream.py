@@ -181,11 +181,11 @@ class Upstream:
         raise _refusal(response)
 
 
-class _BrokenError(EngineError):
-    """A server's failure, and the pause in seconds that it asks for, if it does."""
+class _PauseAskedError(EngineError):
+    """A failure for which a server asks for a pause, in seconds, before another try; None where it asks for none."""
 
-    def __init__(self, pause: float | None) -> None:
-        super().__init__(Reason.UPSTREAM_UNAVAILABLE, retry_after=pause)
+    def __init__(self, reason: Reason, pause: float | None) -> None:
+        super().__init__(reason, retry_after=pause)
         self.pause = pause or 0.0
 
 
@@ -194,11 +194,11 @@ def _refusal(response: aiohttp.ClientResponse) -> EngineError:
         case 401 | 403:
             return EngineError(Reason.UPSTREAM_AUTH)
         case 429:
-            return EngineError(Reason.UPSTREAM_RATE_LIMITED, retry_after=_retry_after(response.headers))
+            return _PauseAskedError(Reason.UPSTREAM_RATE_LIMITED, _retry_after(response.headers))
         case 408 | 409:
             return EngineError(Reason.UPSTREAM_UNAVAILABLE)
         case status if status >= 500:
-            return _BrokenError(_retry_after(response.headers))
+            return _PauseAskedError(Reason.UPSTREAM_UNAVAILABLE, _retry_after(response.headers))
         case status if status >= 400:
             return EngineError(Reason.UPSTREAM_REJECTED)
     return EngineError(Reason.UPSTREAM_PROTOCOL)
@@ -217,7 +217,5 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _pause(error: EngineError) -> float:
-    """Seconds to wait before a second try, at least: what the server asks for, where it does."""
-    if error.reason is Reason.UPSTREAM_RATE_LIMITED and error.retry_after:
-        return error.retry_after
-    return max(error.pause if isinstance(error, _BrokenError) else 0, _RETRY_DELAY_SECONDS)
+    """Seconds to wait before a second try, at least: what the server asks for, and never none at all."""
+    return max(error.pause if isinstance(error, _PauseAskedError) else 0, _RETRY_DELAY_SECONDS)

@@ -209,3 +209,12 @@ async def test_usage_that_the_fallback_does_not_report_is_estimated_all_the_same
     assert finished is not None
     assert finished.usage.estimated
     assert finished.usage.prompt_tokens > 85
+
+
+async def test_busy_first_model_that_asks_for_no_pause_is_asked_again_before_the_fallback(two: Two) -> None:
+    two.primary.script(up.refusal(429))
+    two.primary.default(*up.answer("Hi"))
+    async with engine_with_fallback(two) as engine:
+        streamed = await engine.stream()
+    assert (streamed.text, streamed.messages[0].started.model) == ("Hi", FIRST)
+    assert two.asked == (2, 0)
