@@ -14,6 +14,7 @@ import asyncio
 import gc
 import sys
 from contextlib import AsyncExitStack, aclosing
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
@@ -38,11 +39,19 @@ from engine_grpc.wiring import (
     state,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from engine_grpc.server import Engine
+
 log = structlog.get_logger("engine_grpc")
 
 
 def main() -> None:
-    """Runs the engine until it is told to stop. Exits with 2 where a setting is wrong, with 1 where it cannot start."""
+    """Runs the engine until it is told to stop.
+
+    Exits with 2 where a setting is wrong, and with 1 where it cannot start or the local model has ended under it.
+    """
     try:
         settings = EngineSettings()
     except (ValidationError, UnicodeDecodeError) as error:
@@ -50,7 +59,7 @@ def main() -> None:
     configure_logging(settings.log_level, settings.log_format)
     send_last_spans = configure_tracing(settings.otel_exporter_otlp_endpoint)
     try:
-        uvloop.run(run(settings))
+        sys.exit(uvloop.run(run(settings)))
     except (LocalModelError, OSError) as error:
         sys.exit(_cannot_start(error))
     except KeyboardInterrupt:  # Ctrl-C before it listens; after that the signal is the server's
@@ -70,12 +79,13 @@ def _cannot_start(error: Exception) -> int:
     return 1
 
 
-async def run(settings: EngineSettings) -> None:
-    """Serves with these settings until SIGTERM or SIGINT."""
+async def run(settings: EngineSettings) -> int:
+    """Serves with these settings until SIGTERM or SIGINT, or the end of the local model. Returns the exit status."""
     async with AsyncExitStack() as stack:
+        local = await stack.enter_async_context(local_model()) if settings.local_model else None
         base_url, name = settings.openai_base_url, settings.openai_model
-        if settings.local_model:
-            base_url, name = await stack.enter_async_context(local_model()), MODEL_NAME
+        if local:
+            base_url, name = local.base_url, MODEL_NAME
         model = OpenAIModel(model_options(settings, base_url, name), fallback_options(settings))
         await stack.enter_async_context(aclosing(model))
         answers = Answers(keeping(settings), end_log(settings))
@@ -86,21 +96,37 @@ async def run(settings: EngineSettings) -> None:
         engine = await start_engine(
             tutor, answers, host, settings.engine_port, credentials=credentials, tokens=settings.service_tokens
         )
-        stack.enter_context(metrics.served(host, settings.engine_metrics_port))
-        metrics.ROOM.set(settings.max_concurrent_answers)
-        metrics.LIVE_ANSWERS.set_function(lambda: answers.live)
-        metrics.LIVE_CALLS.set_function(lambda: engine.calls.live)
-        lag = asyncio.create_task(metrics.measure_lag())
-        stack.callback(lag.cancel)
-        # What is there now stays to the end. Every full collection looked through it for 40 ms; all streams waited.
-        gc.collect()
-        gc.freeze()
-        # Nor is there much for a full collection to find: cycles are young when they die.
-        gc.set_threshold(700, 10, 100)
+        _measure(stack, settings, engine)
+        _tune_garbage_collection()
         asked = take_signals(engine)  # Before anybody is told that it listens, and may want it to stop.
+        if local:
+            _beside(stack, local.watch(asked.set))
         log.info("engine listens", host=host, port=engine.port, tls=bool(credentials), model=name)
         await serve_until(asked, engine, settings.drain_seconds)
         log.info("engine stopped")
+        return 1 if local and local.gone else 0
+
+
+def _measure(stack: AsyncExitStack, settings: EngineSettings, engine: Engine) -> None:
+    stack.enter_context(metrics.served(settings.engine_host, settings.engine_metrics_port))
+    metrics.ROOM.set(settings.max_concurrent_answers)
+    metrics.LIVE_ANSWERS.set_function(lambda: engine.answers.live)
+    metrics.LIVE_CALLS.set_function(lambda: engine.calls.live)
+    _beside(stack, metrics.measure_lag())
+
+
+def _beside(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Runs `work` until the stack is left."""
+    task = asyncio.create_task(work)
+    stack.callback(task.cancel)
+
+
+def _tune_garbage_collection() -> None:
+    # What is there now stays to the end. Every full collection looked through it for 40 ms; all streams waited.
+    gc.collect()
+    gc.freeze()
+    # Nor is there much for a full collection to find: cycles are young when they die.
+    gc.set_threshold(700, 10, 100)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Starts the embedded local model, a process of its own, and says where it listens.
 
 To the engine it is an OpenAI-compatible server like any other: a base URL. Its life hangs on a pipe, so that it ends
-with the engine however the engine ends.
+with the engine however the engine ends. When it ends by itself, the engine is to end as well: what starts the engine
+again starts both.
 """
 
 from __future__ import annotations
@@ -9,10 +10,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+log = structlog.get_logger(__name__)
 
 MODEL_NAME = "studyai-local"
 _START_SECONDS = 60
@@ -23,9 +29,28 @@ class LocalModelError(RuntimeError):
     """The local model did not start; its own words are on standard error."""
 
 
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """The running local model."""
+
+    base_url: str
+    process: asyncio.subprocess.Process
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended by itself."""
+        return self.process.returncode is not None
+
+    async def watch(self, on_gone: Callable[[], object]) -> None:
+        """Waits for as long as it runs, and then logs that it does not, and calls `on_gone`."""
+        await self.process.wait()
+        log.error("the local model has ended, and so does the engine", status=self.process.returncode)
+        on_gone()
+
+
 @asynccontextmanager
-async def local_model() -> AsyncIterator[str]:
-    """Runs the local model and yields its base URL.
+async def local_model() -> AsyncIterator[LocalModel]:
+    """Runs the local model.
 
     Raises:
         LocalModelError: It did not start.
@@ -38,7 +63,7 @@ async def local_model() -> AsyncIterator[str]:
         start_new_session=True,
     )
     try:
-        yield await _base_url(process)
+        yield LocalModel(await _base_url(process), process)
     finally:
         await _stop(process)
 

@@ -67,14 +67,15 @@ class Transport:
     """Connections to one server. Follows no redirect, decodes nothing, and waits without end but for connecting.
 
     Args:
-        client: How the server is addressed. A proxy that the environment names for it is used (HTTPS_PROXY, NO_PROXY).
+        client: How the server is addressed.
         max_connections: How many at once.
+        direct: Whether the proxy is passed by that the environment names for it (HTTPS_PROXY, NO_PROXY).
     """
 
-    def __init__(self, client: AsyncOpenAI, max_connections: int) -> None:
+    def __init__(self, client: AsyncOpenAI, max_connections: int, *, direct: bool) -> None:
         self._url = f"{client.base_url}chat/completions"
-        self._headers = {**_told(client.default_headers), **client.auth_headers, **_HEADERS}
-        self._proxy = _proxy(self._url)
+        self._headers = {**_wire_headers(client.default_headers), **client.auth_headers, **_HEADERS}
+        self._proxy = None if direct else _proxy(self._url)
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -168,7 +169,7 @@ class _Connection(ResponseHandler):
         self.abort()
 
 
-def _told(headers: Mapping[str, object]) -> dict[str, str]:
+def _wire_headers(headers: Mapping[str, object]) -> dict[str, str]:
     """Returns the headers that a server has a use for: how the SDK was built and is used is none of them."""
     return {
         name: value

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING
 
+# The official SDK says where and as whom a server is asked; see `openai_transport` for why it does not ask.
 from openai import AsyncOpenAI
 
 from engine_grpc import metrics, tracing
@@ -61,6 +62,8 @@ class OpenAIOptions:
     usage_grace: float
     """Seconds to wait for the usage report after the finish reason: the answer is whole, only its price is missing."""
     max_connections: int
+    direct: bool
+    """Whether it is asked past the proxy that the environment names: it is part of this engine."""
 
 
 class Upstream:
@@ -79,12 +82,13 @@ class Upstream:
         self._longest_pause = longest_pause
         self._budget = RetryBudget()
         self._breaker = CircuitBreaker(name, monotonic)
-        client = AsyncOpenAI(api_key=options.api_key, base_url=options.base_url or OPENAI_URL)
-        self._transport = Transport(client, options.max_connections)
+        self._client = AsyncOpenAI(api_key=options.api_key, base_url=options.base_url or OPENAI_URL)
+        self._transport = Transport(self._client, options.max_connections, direct=options.direct)
 
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._transport.aclose()
+        await self._client.close()
 
     async def begin(self, prompt: Prompt, by: float) -> Reply:
         """Asks, once more where that may help, and returns the answer from its first event on.

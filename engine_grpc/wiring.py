@@ -121,6 +121,7 @@ def _options(settings: EngineSettings, base_url: str | None, name: str, api_key:
         safety_identifier_key=_identifier_key(settings) if own else None,
         usage_grace=min(2, settings.stall_timeout_seconds / 2),
         max_connections=settings.max_concurrent_answers,
+        direct=settings.local_model,
     )
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
 
+from engine_grpc import openai_upstream
+from engine_grpc.openai_model import OpenAIModel
 from engine_grpc.openai_transport import Body, Transport
+from engine_grpc.wiring import fallback_options, model_options
 from tests import upstream as up
+from tests.engine.harness import engine_settings
 from tests.upstream import Upstream
 from tests.waiting import until
 
@@ -18,7 +23,7 @@ ONE_CHUNK = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n%b\r\n"
 
 
 def transport_to(base_url: str) -> Transport:
-    return Transport(AsyncOpenAI(api_key="sk-x", base_url=base_url), max_connections=1)
+    return Transport(AsyncOpenAI(api_key="sk-x", base_url=base_url), max_connections=1, direct=False)
 
 
 async def test_body_that_nobody_reads_for_a_while_is_held_up_and_whole_afterwards() -> None:
@@ -90,3 +95,17 @@ async def test_request_that_is_cancelled_while_it_is_sent_lets_go_of_its_connect
 
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_sdks_own_client_is_closed_with_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[AsyncOpenAI] = []
+
+    def make(**options: Any) -> AsyncOpenAI:
+        made.append(AsyncOpenAI(**options))
+        return made[-1]
+
+    monkeypatch.setattr(openai_upstream, "AsyncOpenAI", make)
+    settings = engine_settings(openai_fallback_model="second")
+    model = OpenAIModel(model_options(settings, None, "first"), fallback_options(settings))
+    await model.aclose()
+    assert [client.is_closed() for client in made] == [True, True]
