@@ -6,6 +6,8 @@ import asyncio
 import re
 import time
 import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,10 +20,10 @@ from engine_grpc.log import log_unexpected
 from engine_grpc.status import to_status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
-    Handler = grpc.RpcMethodHandler[Any, Any]
-    ServicerContext = grpc.aio.ServicerContext[Any, Any]
+    from engine_grpc.grpc_types import Handler, ServicerContext
+
     Behaviour = Callable[[Any, ServicerContext], Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
@@ -32,6 +34,14 @@ _ARRIVAL_SECONDS = 30
 _LEAVING_SECONDS = 1
 """How long gRPC may take to notice that a caller has left, once nothing can be sent to it any more."""
 _VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that is being served."""
+
+    code: str = "OK"
+    """Name of the gRPC status that it ends with."""
 
 
 class CallBoundary(grpc.aio.ServerInterceptor):
@@ -83,34 +93,36 @@ class CallBoundary(grpc.aio.ServerInterceptor):
 
     def _bounded(self, behaviour: Behaviour, method: str, deserialize: Callable[[bytes], Any]) -> Behaviour:
         async def call(_requests: object, context: ServicerContext) -> Any:
-            began = time.perf_counter()
-            code = "OK"
-            failure: EngineError | None = None
             request_id = request_id_of(context)
-            structlog.contextvars.bind_contextvars(request_id=request_id)
-            self._note_call()
-            with tracing.call(f"{self._service}/{method}", context.invocation_metadata()) as span:
+            with self._noted(method, context, request_id) as noted:
                 try:
                     return await behaviour(Arrival(context, request_id, deserialize), context)
-                except EngineError as error:
-                    failure = error.alone()
-                except asyncio.CancelledError:
-                    code = "CANCELLED"
-                    raise
                 except Exception as error:  # noqa: BLE001 - the boundary: told in fixed words, logged without its text
-                    log_unexpected(log, error)
-                    failure = EngineError(Reason.INTERNAL)
-                finally:
-                    code = failure.status if failure else code
-                    duration_ms = round((time.perf_counter() - began) * 1000)
-                    log.info("call ended", method=method, code=code, duration_ms=duration_ms)
-                    metrics.CALLS.labels(method, code).inc()
-                    tracing.call_ended(span, code)
+                    failure = _failure(error)
+                    noted.code = failure.status
             # Out here: gRPC keeps an aborted call, its frames and the failure that it was aborted for until Python
             # collects its garbage, and a picture with them until there is no memory left.
             return await _refuse(context, failure)
 
         return call
+
+    @contextmanager
+    def _noted(self, method: str, context: ServicerContext, request_id: str) -> Iterator[_Call]:
+        """Notes a call: who it is in every line of the log, its span, and how it ended in one line and one count."""
+        began, call = time.perf_counter(), _Call()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        self._note_call()
+        with tracing.call(f"{self._service}/{method}", context.invocation_metadata()) as span:
+            try:
+                yield call
+            except asyncio.CancelledError:
+                call.code = "CANCELLED"
+                raise
+            finally:
+                duration_ms = round((time.perf_counter() - began) * 1000)
+                log.info("call ended", method=method, code=call.code, duration_ms=duration_ms)
+                metrics.CALLS.labels(method, call.code).inc()
+                tracing.call_ended(span, call.code)
 
     def _note_call(self) -> None:
         """Counts a call until its caller has been told how it ended, which gRPC does in this task after us."""
@@ -118,6 +130,14 @@ class CallBoundary(grpc.aio.ServerInterceptor):
         assert task is not None
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+
+
+def _failure(error: Exception) -> EngineError:
+    """What the caller is told of an exception."""
+    if isinstance(error, EngineError):
+        return error.alone()
+    log_unexpected(log, error)
+    return EngineError(Reason.INTERNAL)
 
 
 async def _refuse(context: ServicerContext, failure: EngineError) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from studyai.v1 import chat_pb2, chat_pb2_grpc
@@ -14,10 +13,10 @@ from engine_grpc.question import ANONYMOUS, Question, checked_id, checked_key
 
 if TYPE_CHECKING:
     from engine_grpc.answers import Answer, Finished, Started
+    from engine_grpc.grpc_types import ServicerContext
     from engine_grpc.interceptors import Arrival
     from engine_grpc.tutor import Tutor
 
-ServicerContext = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response", chat_pb2.ChatImageResponse, chat_pb2.ResumeAnswerResponse)
 
 _MAY_JOIN = "x-may-join"
