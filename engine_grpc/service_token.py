@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 
+from engine_grpc import metrics
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.interceptors import request_id_of
 from engine_grpc.status import to_status
@@ -22,15 +23,14 @@ from engine_grpc.status import to_status
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    Handler = grpc.RpcMethodHandler[Any, Any]
-    ServicerContext = grpc.aio.ServicerContext[Any, Any]
+    from engine_grpc.grpc_types import Handler, ServicerContext
 
 log = structlog.get_logger(__name__)
 
 _HEALTH_PREFIX = f"/{HEALTH}/"
 _REFUSED = EngineError(Reason.UNAUTHENTICATED)
 _UNKNOWN_METHOD = "unknown"
-"""Stands in the log for what the caller made up."""
+"""Stands in the log and in metrics for what the caller made up."""
 
 
 class ServiceToken(grpc.aio.ServerInterceptor):
@@ -73,6 +73,7 @@ def _digest(token: str) -> bytes:
 def _refusal(method: str) -> Handler:
     async def refuse(_requests: object, context: ServicerContext) -> None:
         log.info("call ended", method=method, code=_REFUSED.status, duration_ms=0, request_id=request_id_of(context))
+        metrics.CALLS.labels(method, _REFUSED.status).inc()
         # No metadata first: that would say that the engine has the request.
         await context.abort_with_status(to_status(_REFUSED))
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from studyai.v1 import chat_pb2
 
+from engine_grpc import metrics
 from engine_grpc.log import configure_logging
 from tests.engine.harness import complete_request, error_info, read, request, retry_info, running_engine
 
@@ -167,6 +168,21 @@ async def test_refusal_is_one_line_that_holds_no_token(engine: RunningEngine, ch
     ]
     assert ended[0]["request_id"] == "call-8"
     assert len({line["request_id"] for line in ended}) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [(f"{CHAT}/StopAnswer", "StopAnswer"), ("/canary.Service/Method", "unknown")]
+)
+async def test_refused_call_is_counted(channel: grpc.aio.Channel, path: str, method: str) -> None:
+    before = counted(method)
+    await _code(channel.unary_unary(path), b"", ())
+    assert counted(method) == before + 1
+
+
+def counted(method: str) -> float:
+    """How many calls were refused so far."""
+    labels = {"method": method, "code": "UNAUTHENTICATED"}
+    return metrics.REGISTRY.get_sample_value("studyai_calls_total", labels) or 0
 
 
 @contextmanager
