@@ -29,8 +29,8 @@ _words = structlog.wrap_logger(
 _OF_ERRORS = {
     Reason.DEADLINE_EXCEEDED: "deadline",
     Reason.DRAINING: "drained",
-    # Not the upstream's fault: the engine dropped it. The line's code tells it from an engine that died.
-    Reason.INTERNAL: "engine_lost",
+    # Not the upstream's fault.
+    Reason.INTERNAL: "internal_error",
 }
 
 

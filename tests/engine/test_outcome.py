@@ -11,7 +11,7 @@ from engine_grpc.outcome import outcome
 
 WORDS = {
     *("completed", "length", "content_filter", "stopped", "client_gone"),
-    *("deadline", "upstream_error", "drained", "engine_lost"),
+    *("deadline", "upstream_error", "drained", "internal_error"),
 }
 
 
@@ -30,7 +30,7 @@ def finished(reason: FinishReason) -> Finished:
         (EngineError(Reason.DEADLINE_EXCEEDED), "deadline"),
         (EngineError(Reason.UPSTREAM_TIMEOUT), "upstream_error"),
         (EngineError(Reason.DRAINING), "drained"),
-        (EngineError(Reason.INTERNAL), "engine_lost"),
+        (EngineError(Reason.INTERNAL), "internal_error"),
     ],
 )
 def test_every_ending_has_its_word(ending: Finished | EngineError | None, word: str) -> None:

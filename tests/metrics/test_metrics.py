@@ -76,6 +76,7 @@ def test_all_that_became_of_questions_is_counted(measured: Measured) -> None:
         "studyai_http_requests_total" + STREAM % ("ENGINE_UNAVAILABLE", 200),
         "studyai_http_requests_total" + STREAM % ("client_gone", 0),
         'studyai_answers_ended_total{code="ENGINE_UNAVAILABLE",outcome="engine_lost"}',
+        'studyai_answers_ended_total{code="INTERNAL",outcome="internal_error"}',
     ],
 )
 def test_outcome_is_counted_from_0_before_it_happens(measured: Measured, series: str) -> None:
