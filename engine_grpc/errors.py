@@ -98,6 +98,11 @@ class EngineError(Exception):
         return EngineError(self.reason, self.message, field=self.field, retry_after=self.retry_after)
 
     @property
+    def retryable(self) -> bool:
+        """Whether another try can help."""
+        return self.retry_after is not None
+
+    @property
     def status(self) -> str:
         """Name of the gRPC status code."""
         return RULES[self.reason].status

@@ -84,17 +84,17 @@ class OpenAIModel:
         try:
             return await self._fallback.begin(prompt, now + within)
         except EngineError as error:
-            raise _told(failure, error) from None
+            raise _combined(failure, error) from None
 
 
-def _told(primary: EngineError, fallback: EngineError) -> EngineError:
+def _combined(primary: EngineError, fallback: EngineError) -> EngineError:
     """What the student is told when both fail: the primary's failure, unless the fallback's says more.
 
     It does where it is about the question, and where the primary's, our credentials, leaves nothing to try. Another
     try may come when the first of the two allows it.
     """
-    failure = fallback if fallback.reason is Reason.UPSTREAM_REJECTED or primary.retry_after is None else primary
+    failure = fallback if fallback.reason is Reason.UPSTREAM_REJECTED or not primary.retryable else primary
     waits = [wait for wait in (primary.retry_after, fallback.retry_after) if wait is not None]
-    if failure.retry_after is None or not waits:
+    if not failure.retryable or not waits:
         return failure
     return EngineError(failure.reason, failure.message, retry_after=min(waits))

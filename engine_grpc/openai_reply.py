@@ -133,18 +133,15 @@ class _Answer:
         """Returns the text in a piece of the body; nothing is its end. A fault waits for `done`."""
         texts: list[str] = []
         try:
-            if not piece:
-                self.complete = True
-            else:
-                for data in self._decoder.feed(piece):
-                    texts.append(self._event(data))  # noqa: PERF401 - what came before a fault must stay
+            for data in self._decoder.feed(piece):
+                texts.append(self._event(data))  # noqa: PERF401 - what came before a fault must stay
         except EngineError as error:
             self._failure, self.complete = error, True
         except EventTooLargeError:
             self._failure, self.complete = EngineError(Reason.UPSTREAM_PROTOCOL), True
-        if self.complete:
-            return self._joiner.add("".join(texts)) + self._joiner.flush()
-        return self._joiner.add("".join(texts))
+        self.complete = self.complete or not piece
+        text = self._joiner.add("".join(texts))
+        return text + self._joiner.flush() if self.complete else text
 
     def _event(self, data: bytes) -> str:
         if self.complete or data.strip() == DONE:

@@ -196,5 +196,5 @@ def _claim_state(answer: Answer) -> str:
     """Whether the key still names the answer: not where it failed and may be tried again."""
     if answer.ending is None:
         return "live"
-    again = isinstance(answer.ending, EngineError) and answer.ending.retry_after is not None
+    again = isinstance(answer.ending, EngineError) and answer.ending.retryable
     return "released" if again else "ended"

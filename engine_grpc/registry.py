@@ -231,7 +231,7 @@ class Answers:
             entry.answer.give_up()
             self._forget(entry)
             return
-        if isinstance(ending, EngineError) and ending.retry_after is not None:
+        if isinstance(ending, EngineError) and ending.retryable:
             self._release_key(entry)
         entry.ended_at = asyncio.get_running_loop().time()
         self._ended[started.answer_id] = entry
