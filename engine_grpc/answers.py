@@ -62,7 +62,7 @@ Ending = Finished | EngineError
 
 
 def nothing(_answer: Answer) -> None:
-    """What an answer calls where nobody wants to be called."""
+    """No-op default for the callbacks."""
 
 
 def _unknown(_text: str) -> Usage:

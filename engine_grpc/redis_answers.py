@@ -1,8 +1,8 @@
 """The answers of all engines that share a Redis: who wrote what, and where a key's answer is.
 
-Before an answer starts, its key is claimed in Redis; that is the only time a stream waits for Redis, and not for
-long. From then on the answer is this engine's own, and Redis gets a copy. When Redis cannot be reached, an engine is
-on its own, and what others have written cannot be told.
+Before an answer starts, its key is claimed in Redis. A question waits for that and for its session, for half a second
+when Redis does not answer; from then on the answer is this engine's own, no stream waits for Redis, and Redis gets a
+copy. When Redis cannot be reached, an engine is on its own, and what others have written cannot be told.
 """
 
 from __future__ import annotations

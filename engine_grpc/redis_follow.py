@@ -37,15 +37,15 @@ _STOP_TRIES = 16
 _LOST_MARK_MS = 600_000
 
 
-class _Doubt:
-    """Why nothing may come any more, and since when."""
+class _LivenessCheck:
+    """Whether more of an answer may still come: what is missing for that, and since when."""
 
     def __init__(self) -> None:
         self._why = ""
         self._since = self._first = asyncio.get_running_loop().time()
 
-    def settled(self, why: str) -> bool:
-        """Notes why nothing may come, if anything is wrong; returns whether it has been so for too long."""
+    def dead(self, why: str) -> bool:
+        """Notes what is missing, if anything is; returns whether it has been so for too long."""
         now = asyncio.get_running_loop().time()
         if not (why and self._why):
             self._first = now
@@ -104,7 +104,7 @@ class Follower:
         raise EngineError(Reason.ENGINE_UNAVAILABLE)
 
     async def _copy(self, answer: Answer) -> None:
-        doubt, last_id, beat_at = _Doubt(), "0-0", 0.0
+        liveness, last_id, beat_at = _LivenessCheck(), "0-0", 0.0
         loop = asyncio.get_running_loop()
         why = ""
         while answer.ending is None:
@@ -116,7 +116,7 @@ class Follower:
             except (RedisError, OSError):
                 why = "redis"
                 await asyncio.sleep(_RETRY_SECONDS)
-            if answer.ending is None and doubt.settled(why):
+            if answer.ending is None and liveness.dead(why):
                 if why == "engine":
                     await lost(self.link, self.head.started.answer_id, self.head.claim)
                 raise EngineError(Reason.ENGINE_UNAVAILABLE)

@@ -35,8 +35,9 @@ return 'OK'
 
 CLAIM = """
 -- KEYS: claim, log. ARGV: answer, fingerprint, engine, milliseconds to live, entry with the start, lease prefix.
--- Returns nothing when the key is claimed, else who holds it, and whether that engine lives. A claim of this engine
--- that has not ended is one of an answer that it has given up: it asks only for what it does not have.
+-- Returns nothing when the key is claimed, else who holds it, and whether that engine lives. A live claim of the same
+-- engine may be overwritten: it belongs to an answer that engine has given up, since an engine asks only for keys it
+-- does not hold.
 local held = redis.call('HMGET', KEYS[1], 'answer', 'fingerprint', 'engine', 'ended')
 if held[1] and (held[4] or held[3] ~= ARGV[3]) then
   return {held[1], held[2], held[3], held[4] and 1 or redis.call('EXISTS', ARGV[6] .. held[3])}

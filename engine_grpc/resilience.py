@@ -22,7 +22,7 @@ FAILURES_TO_OPEN = 5
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
 PROBED_SECONDS = 1.0
-"""How long to wait is told to who comes while the probe is out: soon it is known."""
+"""Retry-After told to callers while a probe is in flight."""
 
 
 class RetryBudget:

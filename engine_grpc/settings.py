@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine_grpc.access import is_loopback, missing_protection, service_tokens
+from engine_grpc.exposure import is_loopback, missing_protection, service_tokens
 from engine_grpc.log import LogFormat
 from engine_grpc.model_servers import same_place, server
 from engine_grpc.tls import TlsFiles
