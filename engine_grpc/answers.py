@@ -108,7 +108,7 @@ class Answer:
         self.given_up = False
         """Whether its writer was cancelled because nobody read: it has no ending, and gets none."""
         self.estimate: Callable[[str], Usage] = _unknown
-        """What this answer costs with so much text, where nobody else says."""
+        """Estimates the tokens that the answer has taken with the text given, for a provider that reports none."""
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._wakers: list[asyncio.Future[None]] = []

@@ -42,7 +42,7 @@ class LocalModel:
         return self.process.returncode is not None
 
     async def watch(self, on_gone: Callable[[], object]) -> None:
-        """Waits for as long as it runs, and then logs that it does not, and calls `on_gone`."""
+        """Waits until it ends by itself, logs that, and calls `on_gone`."""
         await self.process.wait()
         log.error("the local model has ended, and so does the engine", status=self.process.returncode)
         on_gone()

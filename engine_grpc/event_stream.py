@@ -27,7 +27,7 @@ class EventStreamDecoder:
         """A line whose end has not come yet."""
         self._data: list[bytes] = []
         self._size = 0
-        """Of the data, line ends included: a line of nothing costs too."""
+        """Bytes of `_data`, line ends included, so that empty lines count towards the limit as well."""
         self._after_cr = False
         self._start: bytes | None = b""
         """The body's first bytes until it is clear whether they are a BOM, then None."""
@@ -54,9 +54,9 @@ class EventStreamDecoder:
         return events
 
     def _whole(self, piece: bytes) -> list[bytes]:
-        """The events of a piece that follows a whole one, and holds whole ones alone, as servers write them.
+        """The events of a piece that begins and ends between two events and has lines of data alone; else none.
 
-        Most do. To look through them line by line costs several times as much.
+        Most pieces are so. To look through them line by line costs several times as much.
         """
         between = self._start is None and not (self._line or self._data or self._after_cr)
         if between and piece.startswith(_DATA) and piece.endswith(_END) and b"\r" not in piece:

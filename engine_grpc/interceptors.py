@@ -108,7 +108,7 @@ class CallBoundary(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _noted(self, method: str, context: ServicerContext, request_id: str) -> Iterator[_Call]:
-        """Notes a call: who it is in every line of the log, its span, and how it ended in one line and one count."""
+        """Binds the request id to the log, opens the call's span, and logs and counts how the call ended."""
         began, call = time.perf_counter(), _Call()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         self._note_call()

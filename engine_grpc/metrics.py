@@ -80,7 +80,7 @@ BUILD.labels("engine", version("studyai-chat"), platform.python_version()).set(1
 
 
 def _expect() -> None:
-    """Has tokens and attempts counted from 0: of a series that begins with 1, `rate()` does not see the 1."""
+    """Begins the series of tokens and attempts at 0: `rate()` does not see the first count of one that begins at 1."""
     for kind in ("prompt", "completion"):
         TOKENS.labels(kind)
     for place in ("primary", "fallback"):
@@ -92,7 +92,7 @@ _expect()
 
 
 class _Gaps(Collector):
-    """A histogram for what happens too often for the library's: a count costs a quarter of a microsecond."""
+    """A histogram for what comes with every token: one count takes a quarter of a microsecond."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(_GAPS) + 1)
@@ -129,7 +129,7 @@ class TokenTimings:
         self._last: float | None = None
 
     def text(self, now: float) -> None:
-        """Notes that some has come."""
+        """Notes that a piece of it has come."""
         if self._last is None:
             FIRST_TOKEN.observe(now - self._began)
         else:

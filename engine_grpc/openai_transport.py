@@ -69,7 +69,7 @@ class Transport:
     Args:
         client: How the server is addressed.
         max_connections: How many at once.
-        direct: Whether the proxy is passed by that the environment names for it (HTTPS_PROXY, NO_PROXY).
+        direct: Whether to ignore the proxy that the environment names for the server (HTTPS_PROXY, NO_PROXY).
     """
 
     def __init__(self, client: AsyncOpenAI, max_connections: int, *, direct: bool) -> None:
@@ -109,14 +109,14 @@ class Transport:
 
 
 class _Pieces(aiohttp.StreamReader):
-    """aiohttp's reader of a body, without its books on where every HTTP chunk ended."""
+    """aiohttp's reader of a body, without its list of where the HTTP chunks end."""
 
     __slots__ = ()
     _buffer: Any  # of aiohttp a deque, which is most of a kilobyte when it is empty
 
     @classmethod
     def of(cls, reader: aiohttp.StreamReader) -> aiohttp.StreamReader:
-        """Makes a reader one of these: aiohttp's parser makes none but its own."""
+        """Turns a reader of aiohttp's into one of these: its parser makes no others."""
         if not isinstance(reader, EmptyStreamReader):
             reader.__class__ = cls
             pieces: Any = list(reader._buffer)
@@ -124,10 +124,10 @@ class _Pieces(aiohttp.StreamReader):
         return reader
 
     def begin_http_chunk_receiving(self) -> None:
-        """Keeps no book."""
+        """Notes nothing."""
 
     def end_http_chunk_receiving(self) -> None:
-        """Keeps no book."""
+        """Notes nothing."""
 
     async def readany(self) -> bytes:
         """Returns all that has come; see `aiohttp.StreamReader.readany`."""
@@ -170,7 +170,7 @@ class _Connection(ResponseHandler):
 
 
 def _wire_headers(headers: Mapping[str, object]) -> dict[str, str]:
-    """Returns the headers that a server has a use for: how the SDK was built and is used is none of them."""
+    """Returns the headers but for those in which the SDK describes itself."""
     return {
         name: value
         for name, value in headers.items()

@@ -41,7 +41,7 @@ _RETRY_DELAY_SECONDS = 0.25
 _JITTER_SECONDS = 0.5
 _TRY_AGAIN = {Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_UNAVAILABLE, Reason.UPSTREAM_TRUNCATED}
 _DEAD = {Reason.UPSTREAM_UNAVAILABLE, Reason.UPSTREAM_TRUNCATED, Reason.UPSTREAM_TIMEOUT}
-"""What speaks of a server that does not work. A refusal of any other kind is an answer."""
+"""Failures that count against a server. Any other refusal shows that it works."""
 _SECONDS = re.compile(r"\d{1,5}(\.\d{1,9})?", re.ASCII)
 
 
@@ -63,7 +63,7 @@ class OpenAIOptions:
     """Seconds to wait for the usage report after the finish reason: the answer is whole, only its price is missing."""
     max_connections: int
     direct: bool
-    """Whether it is asked past the proxy that the environment names: it is part of this engine."""
+    """Whether to ignore the proxy that the environment names: the server is part of this engine."""
 
 
 class Upstream:
@@ -209,7 +209,7 @@ def _refusal(response: aiohttp.ClientResponse) -> EngineError:
 
 
 def _is_stream(headers: Mapping[str, str]) -> bool:
-    """Not a page, nor a whole JSON reply, nor compressed unasked; a missing media type is let through."""
+    """Whether a reply can be an event stream: no page, no whole JSON reply, not compressed; its type may be missing."""
     plain = headers.get("content-encoding", "").strip().lower() in ("", "identity")
     return plain and not headers.get("content-type", "").strip().lower().startswith(("text/html", "application/json"))
 

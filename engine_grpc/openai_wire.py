@@ -131,7 +131,7 @@ def _text(delta: Any) -> str:
 
 
 def _finish_reason(value: Any) -> FinishReason | None:
-    """Why the model stopped; a reason of the server's own that is none for a whole answer means that it broke off."""
+    """Why the model stopped. Some servers have a reason of their own for an answer that they broke off."""
     if not value:
         return None
     if value in _BROKEN_OFF:

@@ -24,7 +24,7 @@ _words = structlog.wrap_logger(
     wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
     logger_factory_args=(f"{__name__}.words",),
 )
-"""Logs whatever LOG_LEVEL is: who asks for words is to get them."""
+"""Logs at any LOG_LEVEL: who sets LOG_PROMPTS=true wants the words."""
 
 _OF_ERRORS = {
     Reason.DEADLINE_EXCEEDED: "deadline",
@@ -35,7 +35,7 @@ _OF_ERRORS = {
 
 
 def _expect() -> None:
-    """Has every end counted from 0: of a series that begins with 1, `rate()` does not see the 1."""
+    """Begins the series of every end at 0: `rate()` does not see the first count of one that begins at 1."""
     for word in (
         "completed",
         "client_gone",

@@ -1,4 +1,4 @@
-"""The way to Redis, and whether it is open: nobody waits for long, and after the first who waited nobody waits.
+"""The way to Redis, and whether it is open: when one command has waited in vain, no other waits.
 
 A command that times out or finds no server closes the way for all; `keep_open` tries, and opens it again.
 """
@@ -30,7 +30,7 @@ COMMAND_SECONDS = 0.5
 """How long a request may wait for Redis; a busy loop of our own must fit in as well."""
 _CONNECTIONS = 32
 BLOCKED_READ_SECONDS = 1.5
-"""More than `XREAD` may block."""
+"""How long a blocking read may take in all; `XREAD` is told to block for less."""
 _PROBE_SECONDS = 0.25
 _CATCH_UP_SECONDS = 5
 _REFUSALS_LOGGED_EVERY = 10
@@ -76,7 +76,7 @@ class RedisLink:
         return self.up.is_set() and asyncio.get_running_loop().time() - self._back_at > _CATCH_UP_SECONDS
 
     async def run(self, commands: Callable[[Client], Awaitable[Result]], within: float = COMMAND_SECONDS) -> Result:
-        """Returns what Redis says, at once or hardly later.
+        """Returns what Redis says, within so many seconds.
 
         Raises:
             UnreachableError: It does not say anything, or no.

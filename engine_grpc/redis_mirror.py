@@ -30,9 +30,9 @@ LIVE_MS = 60_000
 """How long what was written of a live answer is kept when its engine writes no more."""
 RENEW_SECONDS = 20
 MIN_KEPT_MS = 5_000
-"""For the readers on other engines, however shortly ended answers are to be kept."""
+"""The least that an ended answer is kept, so that readers on other engines come to its end."""
 _PACE_SECONDS = 0.02
-"""Between two rounds: a reader elsewhere is so much behind, and a busy engine writes so much less."""
+"""Between two rounds: readers on other engines lag by as much, and a busy engine writes fewer, larger entries."""
 _MOST_IN_A_ROUND = 100
 _REFUSED_SECONDS = 0.5
 _MOST_ENDED = 1000
@@ -69,7 +69,7 @@ class Mirror:
         self._link = link
         self._kept_ms = max(MIN_KEPT_MS, round(answer_ttl * 1000))
         self.mirrored: dict[str, Mirrored] = {}
-        """The answers that are not in Redis to their end."""
+        """The answers whose end is not in Redis yet, by id."""
         self._grown: dict[Mirrored, None] = {}
         self._scripts_loaded = False
         self._refused = False

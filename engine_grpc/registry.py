@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine_grpc.shared import RemoteAnswer
 
 _ENTRY_BYTES = 2500
-"""What one takes beside its text and its question, about."""
+"""About what one takes in memory beside its text and its question."""
 
 _DRAIN_POLL_SECONDS = 0.1
 

@@ -39,7 +39,7 @@ class TlsFiles:
     """The authorities of whom every caller needs a certificate (mutual TLS); None: callers show none."""
 
     def stamp(self) -> _Stamp:
-        """Returns something that is another when a file is another."""
+        """Returns a value that changes when a file does."""
         return tuple(_stamp(path) for path in (self.certificate, self.key, self.client_ca) if path)
 
     def read(self) -> grpc.ServerCertificateConfiguration:
