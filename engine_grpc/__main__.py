@@ -40,8 +40,6 @@ from engine_grpc.wiring import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from engine_grpc.server import Engine
 
 log = structlog.get_logger("engine_grpc")
@@ -99,12 +97,13 @@ async def run(settings: EngineSettings) -> int:
         _measure(stack, settings, engine)
         _tune_garbage_collection()
         asked = take_signals(engine)  # Before anybody is told that it listens, and may want it to stop.
-        if local:
-            _beside(stack, local.watch(asked.set))
         log.info("engine listens", host=host, port=engine.port, tls=bool(credentials), model=name)
+        lost = await local.lost_before(asked) if local else False
+        if lost:
+            asked.set()
         await serve_until(asked, engine, settings.drain_seconds)
         log.info("engine stopped")
-        return 1 if local and local.gone else 0
+        return 1 if lost else 0
 
 
 def _measure(stack: AsyncExitStack, settings: EngineSettings, engine: Engine) -> None:
@@ -112,13 +111,8 @@ def _measure(stack: AsyncExitStack, settings: EngineSettings, engine: Engine) ->
     metrics.ROOM.set(settings.max_concurrent_answers)
     metrics.LIVE_ANSWERS.set_function(lambda: engine.answers.live)
     metrics.LIVE_CALLS.set_function(lambda: engine.calls.live)
-    _beside(stack, metrics.measure_lag())
-
-
-def _beside(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Runs `work` until the stack is left."""
-    task = asyncio.create_task(work)
-    stack.callback(task.cancel)
+    lag = asyncio.create_task(metrics.measure_lag())
+    stack.callback(lag.cancel)
 
 
 def _tune_garbage_collection() -> None:

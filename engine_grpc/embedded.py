@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 log = structlog.get_logger(__name__)
 
@@ -36,16 +36,15 @@ class LocalModel:
     base_url: str
     process: asyncio.subprocess.Process
 
-    @property
-    def gone(self) -> bool:
-        """Whether it has ended by itself."""
-        return self.process.returncode is not None
-
-    async def watch(self, on_gone: Callable[[], object]) -> None:
-        """Waits until it ends by itself, logs that, and calls `on_gone`."""
-        await self.process.wait()
-        log.error("the local model has ended, and so does the engine", status=self.process.returncode)
-        on_gone()
+    async def lost_before(self, asked: asyncio.Event) -> bool:
+        """Waits until `asked` is set or the model has ended by itself; returns whether it was that, and logs it."""
+        waiting = [asyncio.ensure_future(asked.wait()), asyncio.ensure_future(self.process.wait())]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        if not asked.is_set():
+            log.error("the local model has ended, and so does the engine", status=self.process.returncode)
+        return not asked.is_set()
 
 
 @asynccontextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import grpc
 import pytest
 from studyai.v1 import chat_pb2_grpc
 
+from engine_grpc.embedded import LocalModel
 from tests.engine.harness import complete_request
 from tests.processes import running_engine_process
 from tests.waiting import eventually
@@ -31,6 +34,19 @@ def test_engine_asks_its_local_model_past_the_proxy_and_ends_with_it() -> None:
         eventually(lambda: not engine.running, told=lambda: engine.log)
         assert engine.stop() == 1
         assert "the local model has ended" in engine.log
+
+
+async def test_model_that_ends_after_the_engine_was_told_to_is_not_lost() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    model, asked = LocalModel("http://127.0.0.1:1", process), asyncio.Event()
+    asked.set()
+    assert not await model.lost_before(asked)
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    assert await process.wait() == 0
+    assert not await model.lost_before(asked)
+    asked.clear()
+    assert await model.lost_before(asked)
 
 
 def local_model_of(engine: Process) -> int:
