@@ -96,7 +96,7 @@ class CallBoundary(grpc.aio.ServerInterceptor):
             request_id = request_id_of(context)
             with self._noted(method, context, request_id) as noted:
                 try:
-                    return await behaviour(Arrival(context, request_id, deserialize), context)
+                    return await _until_left(behaviour(Arrival(context, request_id, deserialize), context))
                 except Exception as error:  # noqa: BLE001 - the boundary: told in fixed words, logged without its text
                     failure = _failure(error)
                     noted.code = failure.status
@@ -142,11 +142,17 @@ def _failure(error: Exception) -> EngineError:
 
 async def _refuse(context: ServicerContext, failure: EngineError) -> None:
     """Ends the call with the failure; see `grpc.aio.ServicerContext.abort_with_status`, which always raises."""
+    await _until_left(context.abort_with_status(to_status(failure)))
+
+
+async def _until_left(serving: Awaitable[Any]) -> Any:
+    """Awaits what sends to a caller; where nothing can be sent, leaves gRPC the time to cancel the call.
+
+    The caller has left then. gRPC knows a moment later, and tells no event: before, this would be an error of ours.
+    """
     try:
-        await context.abort_with_status(to_status(failure))
+        return await serving
     except grpc.aio.InternalError:
-        # Nothing could be sent. When the caller has left, gRPC makes nothing of it, but only once it knows, and it
-        # tells no event: before, it would log an error where there is none.
         await asyncio.sleep(_LEAVING_SECONDS)
         raise
 

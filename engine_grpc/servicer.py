@@ -67,7 +67,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         request: chat_pb2.ResumeAnswerRequest = await arrival.request()
         student_id = checked_id("student_id", request.student_id) or ANONYMOUS
         after, boundary = request.after_sequence, request.boundary_sequence
-        answer = await self._tutor.resume(request.answer_id, student_id, max(after, boundary))
+        answer = await self._tutor.resume(request.answer_id, student_id, after, boundary)
         await _stream(answer, arrival, context, chat_pb2.ResumeAnswerResponse, after, boundary)
 
     async def StopAnswer(  # type: ignore[override]  # is given an arrival

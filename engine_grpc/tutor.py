@@ -81,8 +81,8 @@ class Tutor:
                 metrics.JOINS.inc()
             return joined or await self._ask_first(question, key, fingerprint)
 
-    async def resume(self, answer_id: str, student_id: str, after: int) -> Answer:
-        """Returns a student's answer, to be read behind the event numbered `after`.
+    async def resume(self, answer_id: str, student_id: str, after: int, boundary: int) -> Answer:
+        """Returns a student's answer, to be read behind the event numbered `after`; one ends at `boundary`, too.
 
         Raises:
             EngineError: ANSWER_NOT_FOUND, ENGINE_UNAVAILABLE, or INVALID_REQUEST when there is no such event yet.
@@ -90,9 +90,10 @@ class Tutor:
         answer = await self._find(answer_id, student_id)
         remote = self._answers.remote(answer)
         if remote:
-            await _caught_up(answer, remote, after)
-        if after > len(answer.deltas) + (answer.ending is not None):
-            raise EngineError(Reason.INVALID_REQUEST, "The answer has no such event.", field="after_sequence")
+            await _caught_up(answer, remote, max(after, boundary))
+        if max(after, boundary) > len(answer.deltas) + (answer.ending is not None):
+            field = "boundary_sequence" if boundary > after else "after_sequence"
+            raise EngineError(Reason.INVALID_REQUEST, "The answer has no such event.", field=field)
         metrics.RESUMES.inc()
         return answer
 

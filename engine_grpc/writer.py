@@ -13,15 +13,19 @@ from engine_grpc import metrics
 from engine_grpc.answers import Finished
 from engine_grpc.errors import EngineError, Reason
 from engine_grpc.log import log_unexpected
-from engine_grpc.model import Begun, Delta, Done
+from engine_grpc.model import Begun, Delta, Done, FinishReason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from engine_grpc.answers import Answer
-    from engine_grpc.model import ModelEvent
+    from engine_grpc.model import ModelEvent, Usage
 
 log = structlog.get_logger(__name__)
+
+MAX_ANSWER_BYTES = 1024 * 1024
+"""A hundred times the longest answer that a model is asked for, and a quarter of what a gRPC client takes as one
+message: a server that does not stop by itself is stopped here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,9 @@ async def _read(answer: Answer, events: AsyncGenerator[ModelEvent, None], deadli
             async for event in events:
                 now = loop.time()
                 _take(answer, event, timings, now)
+                if answer.deltas.size > MAX_ANSWER_BYTES:
+                    _end(answer, FinishReason.LENGTH, None)
+                    return
                 stall.put_off(now)
     except TimeoutError:
         late = loop.time() >= last
@@ -83,8 +90,11 @@ def _take(answer: Answer, event: ModelEvent, timings: metrics.TokenTimings, now:
         case Begun():
             answer.settle(event.model)
         case Done():
-            used = event.usage or answer.estimate(answer.text)
-            answer.end(Finished(event.finish_reason, used, answer.elapsed))
+            _end(answer, event.finish_reason, event.usage)
+
+
+def _end(answer: Answer, reason: FinishReason, used: Usage | None) -> None:
+    answer.end(Finished(reason, used or answer.estimate(answer.text), answer.elapsed))
 
 
 class _StallTimer:

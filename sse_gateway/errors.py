@@ -138,10 +138,10 @@ class GatewayError(Exception):
         self.details = details or {}
 
 
-def payload_too_large(actual_bytes: int, limit_bytes: int) -> GatewayError:
-    """Returns the error for a body of `actual_bytes`, declared or counted so far."""
+def payload_too_large(actual_bytes: int, limit_bytes: int, what: str = "request body") -> GatewayError:
+    """Returns the error for `actual_bytes`, declared or counted so far, of a body or what is in it."""
     limit, actual = limit_bytes / _MEBIBYTE, actual_bytes / _MEBIBYTE
-    sentence = f"The request body may have at most {limit:.4g} MB."
+    sentence = f"The {what} may have at most {limit:.4g} MB."
     # Rounded apart: one byte too many is not the limit.
     sizes = {"maxSizeMB": math.floor(limit * 100) / 100, "actualSizeMB": math.ceil(actual * 100) / 100}
     details: dict[str, str | float] = {"message": sentence, **sizes}

@@ -168,11 +168,11 @@ def _places_only(_logger: object, _method: str, event: EventDict) -> EventDict:
         info = sys.exc_info()
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
-        event.update(_told(error))
+        event.update(_error_fields(error))
     return event
 
 
-def _told(error: BaseException) -> dict[str, Any]:
+def _error_fields(error: BaseException) -> dict[str, Any]:
     frames = traceback.extract_tb(error.__traceback__, limit=-_MAX_PLACES)
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return {"error": type(error).__qualname__, "places": places}

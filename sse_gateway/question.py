@@ -27,6 +27,8 @@ from sse_gateway.uploads import Upload
 # Bounded: an address of 3 MB would have it look back and forth for half a second.
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,64}(;[a-z0-9.=+-]{1,64}){0,4};base64,", re.IGNORECASE)
 _WHITE_SPACE = b" \t\r\n"
+_MAX_PICTURE_BYTES = 3 * 1024 * 1024
+"""The engine's limit: a larger MAX_PAYLOAD_BYTES lets more come, which would go there for nothing."""
 
 CallRequest = TypeVar("CallRequest", ChatImageRequest, CompleteChatImageRequest)
 
@@ -115,8 +117,11 @@ def _asked(body: bytearray) -> QuestionBody:
 
 
 def _question(asked: QuestionBody, student_id: str) -> ImageQuestion:
+    image = _decoded(asked.base64_image or "")
+    if len(image) > _MAX_PICTURE_BYTES:
+        raise payload_too_large(len(image), _MAX_PICTURE_BYTES, "picture")
     return ImageQuestion(
-        image=_decoded(asked.base64_image or ""),
+        image=image,
         prompt=asked.prompt,
         subject=asked.subject or "",
         session_id=asked.session_id or "",

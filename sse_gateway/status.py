@@ -48,7 +48,7 @@ _FIELDS = {
     "question.session_id": "session_id",
     "question.student_id": "student_id",
     "request_id": "Idempotency-Key",
-    "after_sequence": "Last-Event-ID",
+    "boundary_sequence": "Last-Event-ID",
 }
 """What a field of the proto message is called over HTTP."""
 

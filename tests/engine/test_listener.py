@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 BROKEN = "another takes its place"
 SECRET = b"canary-" + b"t" * 40
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, HEADERS, END_STREAM_AND_HEADERS = 4, 1, 5
+SETTINGS, HEADERS = 4, 1
+END_STREAM, END_HEADERS = 1, 4
 
 
 @pytest.fixture
@@ -42,12 +43,16 @@ def field(name: bytes, value: bytes) -> bytes:
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
+def head_of_call(path: bytes, *more: tuple[bytes, bytes]) -> bytes:
+    head = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"), (b"te", b"trailers")]
+    return b"".join(field(*one) for one in (*head, (b"content-type", b"application/grpc"), *more))
+
+
 def send(engine: Process, path: bytes, *more: tuple[bytes, bytes]) -> None:
     """Sends the head of a call, and waits until the engine has ended it or the connection."""
-    head = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"), (b"te", b"trailers")]
-    fields = b"".join(field(*one) for one in (*head, (b"content-type", b"application/grpc"), *more))
+    head = frame(HEADERS, END_STREAM | END_HEADERS, 1, head_of_call(path, *more))
     with socket.create_connection(("127.0.0.1", engine.port), 5) as connection:
-        connection.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, END_STREAM_AND_HEADERS, 1, fields))
+        connection.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + head)
         connection.settimeout(5)
         connection.recv(65_536)
 

@@ -156,15 +156,26 @@ async def test_ended_answer_is_replayed_from_anywhere(engine: RunningEngine) -> 
 
 async def test_replayed_pieces_end_at_the_boundary_asked_for(engine: RunningEngine) -> None:
     first = await ask(engine)
-    answer_id, last = first.messages[0].started.answer_id, first.messages[-1].sequence
+    answer_id = first.messages[0].started.answer_id
     for boundary in [message.sequence for message in first.messages[1:]]:
         asks = chat_pb2.ResumeAnswerRequest(answer_id=answer_id, boundary_sequence=boundary)
         replayed = await read(engine.stub.ResumeAnswer(asks))
         before = [message.text_delta.text for message in replayed.messages if message.sequence <= boundary]
         assert "".join(before) == "".join(m.text_delta.text for m in first.messages if m.sequence <= boundary)
         assert replayed.text == first.text
-    beyond = chat_pb2.ResumeAnswerRequest(answer_id=answer_id, boundary_sequence=last + 1)
-    assert (await read(engine.stub.ResumeAnswer(beyond))).reason == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize("field", ["after_sequence", "boundary_sequence"])
+async def test_number_beyond_the_last_event_is_refused_by_its_field(engine: RunningEngine, field: str) -> None:
+    first = await ask(engine)
+    answer_id, last = first.messages[0].started.answer_id, first.messages[-1].sequence
+    asks: Any = {"answer_id": answer_id, field: last + 1}
+    streamed = await read(engine.stub.ResumeAnswer(chat_pb2.ResumeAnswerRequest(**asks)))
+    assert streamed.reason == "INVALID_REQUEST"
+    assert streamed.error is not None
+    named = bad_request(streamed.error)
+    assert named is not None
+    assert named.field_violations[0].field == field
 
 
 @pytest.mark.parametrize(

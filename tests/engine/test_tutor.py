@@ -74,7 +74,7 @@ async def test_failure_that_is_told_to_who_comes_back_leaves_nothing_in_the_answ
     shared = Gone()
     asked, _ = tutor(shared)
     with pytest.raises(EngineError) as told:
-        await asked.resume("answer", STUDENT, after=3)
+        await asked.resume("answer", STUDENT, after=3, boundary=0)
     (copy,) = shared.copies
     assert isinstance(copy.ending, EngineError)
     assert told.value.reason is copy.ending.reason is Reason.ENGINE_UNAVAILABLE

@@ -252,3 +252,14 @@ async def test_connection_is_used_again_for_the_next_answer() -> None:
         for _ in range(3):
             await engine.stream()
         assert len({asked.opened for asked in upstream.requests}) == 1
+
+
+async def test_model_that_does_not_stop_by_itself_is_stopped_at_a_mebibyte(upstream: up.Upstream) -> None:
+    upstream.default(OPEN, *[up.chunk("so " * 10_000)] * 50, up.silence())
+    async with running_engine(upstream) as engine:
+        streamed = await engine.stream()
+        assert streamed.finished is not None
+        assert streamed.finished.finish_reason == chat_pb2.FINISH_REASON_LENGTH
+        assert streamed.finished.usage.estimated
+        assert 1024 * 1024 < len(streamed.text) < 1.5 * 1024 * 1024
+        await upstream.requests[0].closed.wait()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tests.gateway.conftest import RunningGateway, running_gateway
+from tests.gateway.conftest import RunningGateway, gateway_with, running_gateway
 from tests.gateway.wire import FALLBACK, PICTURE, STREAM, connect, encoded, question
 
 if TYPE_CHECKING:
@@ -173,6 +173,16 @@ def assert_too_large(status: int, reply: dict[str, Any], actual: float) -> None:
 async def test_body_declared_too_large_is_refused_before_it_comes(gateway: RunningGateway, path: str) -> None:
     async with connect(gateway.port) as client:
         await client.send_head("POST", path, content_length=str(LIMIT + 1024 * 1024), expect="100-continue")
+        await client.read_head()
+        assert_too_large(client.status, await client.read_json(), 4)
+
+
+async def test_picture_that_no_engine_takes_is_refused_with_its_size(engine: FakeEngine) -> None:
+    picture = base64.b64encode(b"\x89PNG\r\n\x1a\n".ljust(4 * 1024 * 1024)).decode()
+    async with (
+        gateway_with(engine, max_payload_bytes=8_000_000) as gateway,
+        gateway.post(STREAM, question(base64_image=picture)) as client,
+    ):
         await client.read_head()
         assert_too_large(client.status, await client.read_json(), 4)
 
