@@ -20,6 +20,9 @@ PHONE: Any = {"width": 360, "height": 740}
 DESKTOP: Any = {"width": 1280, "height": 800}
 expect.set_options(timeout=10_000)
 
+on_a_phone = pytest.mark.parametrize("page", [PHONE], ids=["phone"], indirect=True)
+"""For what is the same at every size."""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

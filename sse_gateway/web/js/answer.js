@@ -1,17 +1,15 @@
 // An answer in the page while it grows. What is finished of it is parsed and drawn once and stays; the end, which may
 // still turn out to be something else, is drawn anew and put into the page where it differs from what is there.
 import DOMPurify from "../vendor/dompurify.js";
-import MarkdownIt from "../vendor/markdown-it.js";
 import { cuts, provisional, settled } from "./blocks.js";
-import { drawFormulas, maths } from "./maths.js";
+import { markdown } from "./markdown.js";
+import { drawFormulas } from "./maths.js";
 import { patch } from "./patch.js";
 
 const SHARE = 4; // drawing may take a quarter of the time
 const BUDGET_MS = 12; // and no longer than this at once
 const WINDOW = 4000; // characters looked at at once, of a long text that comes as one
 const GROWTH = 600; // characters that a block grows by at once
-const markdown = new MarkdownIt({ html: false, linkify: true }).use(maths).disable("image");
-markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false }); // "x.is" is no address
 const KEEP = { ALLOWED_ATTR: ["href", "class", "data-kind", "start"], FORBID_TAGS: ["style", "form", "input", "img", "svg"] };
 
 DOMPurify.addHook("afterSanitizeAttributes", (node) => {

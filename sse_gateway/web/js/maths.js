@@ -1,12 +1,15 @@
-// Formulas in Markdown: $…$, $$…$$, \(…\) and \[…\], as elements that are filled when they are in the page.
+// Formulas in Markdown: $…$, $$…$$, \(…\), \[…\] and bare environments, as elements that are filled when they are in the page.
 import katex from "../vendor/katex.js";
 
+const environment = (name) => [`\\begin{${name}}`, `\\end{${name}}`, true];
 const OPENINGS = [
   ["$$", "$$", true],
   ["\\[", "\\]", true],
   ["\\(", "\\)", false],
   ["$", "$", false],
+  ...["align", "align*", "equation", "equation*", "gather", "gather*"].map(environment),
 ];
+const LONGEST_OPENING = Math.max(...OPENINGS.map(([open]) => open.length));
 const LONGEST_DOLLARS = 300; // a price is no formula that is never closed
 const EMPTY_LINE = /\n[ \t]*\n/; // ends a formula in TeX, too
 
@@ -33,12 +36,13 @@ export function drawFormulas(nodes) {
 function fill(place) {
   const source = place.textContent;
   const [open, close, displayMode] = OPENINGS[place.dataset.kind];
+  const written = open + source + close;
   drawn.set(place, source);
   try {
     // Into the element: markup would bring styles of its own, which the page's policy does not let in.
-    katex.render(source, place, { displayMode, maxExpand: 500, maxSize: 20 });
+    katex.render(open.startsWith("\\begin") ? written : source, place, { displayMode, maxExpand: 500, maxSize: 20 });
   } catch {
-    place.textContent = open + source + close;
+    place.textContent = written;
   }
 }
 
@@ -64,8 +68,7 @@ export function unclosed(text) {
     }
     const found = opening(text, at);
     if (!found) {
-      // The last backslash or dollar may be the first half of an opening.
-      if (at === text.length - 1 && /[\\$]/.test(text[at])) return at;
+      if (/[\\$]/.test(text[at]) && mayOpen(text.slice(at, at + LONGEST_OPENING))) return at;
       at += text[at] === "\\" ? 2 : 1;
       continue;
     }
@@ -74,6 +77,11 @@ export function unclosed(text) {
     at = end < 0 ? at + found[0].length : end + found[1].length;
   }
   return text.length;
+}
+
+/** Whether the end of a text may be the first half of an opening. */
+function mayOpen(rest) {
+  return OPENINGS.some(([open]) => open.length > rest.length && open.startsWith(rest));
 }
 
 function mayStillClose(rest, [open]) {
