@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests import upstream as up
 from tests.end_to_end.conftest import WORKSHEET
-from tests.web.conftest import ask, script
+from tests.web.conftest import ask, on_a_phone, script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tests.end_to_end.conftest import Service
 
 AXE = Path(__file__).parents[2] / "scripts" / "web" / "node_modules" / "axe-core" / "axe.min.js"
-ANSWER = "Subtract 7:\n\n$$3x = 15$$\n\nSo **x** is $5$.\n\n- check it\n"
+WIDE = "x" * 200
+ANSWER = f"Subtract 7:\n\n$$3x = 15$$\n\n$$a + {'+ b' * 99}$$\n\n```\n{WIDE}\n```\n\nSo **x** is $5$.\n\n- check it\n"
 
 
 def test_question_is_asked_with_the_keyboard_alone(page: Page, service: Service) -> None:
@@ -115,3 +116,25 @@ def test_nothing_is_wider_than_the_smallest_phone_nor_than_a_page_at_twice_its_s
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
             page.keyboard.press("Escape")
+
+
+FITS = "document.documentElement.scrollWidth <= innerWidth"
+
+
+@on_a_phone
+def test_text_at_twice_its_size_fits_the_smallest_phone_and_so_does_the_questions_box(
+    page: Page, service: Service
+) -> None:
+    page.set_viewport_size({"width": 320, "height": 568})
+    page.context.new_cdp_session(page).send("Page.setFontSizes", {"fontSizes": {"standard": 32}})
+    assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 32
+    assert page.evaluate(FITS)
+    script(service, ANSWER)
+    ask(page)
+    expect(page.locator(".answer li")).to_have_text("check it")
+    expect(page.get_by_role("button", name="Ask")).to_be_visible()
+    assert page.evaluate(FITS)
+    box = page.get_by_role("textbox", name="Your question").bounding_box()
+    assert box
+    assert box["width"] > 160
+    expect(page.get_by_text("AI can be wrong. Check what matters.")).to_be_visible()

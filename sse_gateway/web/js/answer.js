@@ -49,8 +49,17 @@ export class AnswerView {
     this.show(text);
     this.#ended = true;
     return new Promise((resolve) => {
-      this.#finished = resolve;
+      this.#finished = () => {
+        this.#openToKeys();
+        resolve();
+      };
     });
+  }
+
+  /** What is wider than the page can be scrolled with the keyboard. */
+  #openToKeys() {
+    const wide = [...this.#element.querySelectorAll("pre, table, .katex-display")].filter((node) => node.scrollWidth > node.clientWidth);
+    for (const node of wide) node.tabIndex = 0;
   }
 
   #want() {
