@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests import upstream as up
 from tests.end_to_end.conftest import WORKSHEET
-from tests.web.conftest import ask, gated, script
+from tests.web.conftest import ask, gated, on_a_phone, script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -24,6 +24,7 @@ def test_answer_appears_while_it_is_written_with_its_maths_and_markdown(page: Pa
     answer = page.locator(".answer")
     expect(answer.locator("strong")).to_have_text("step")
     assert "$" not in answer.inner_text()  # half a formula is not shown
+    expect(page.locator(".state .dots")).to_be_visible()  # there is more to come
     opened.set()
     expect(answer.locator(".katex")).to_have_count(2)
     expect(answer.locator(".katex-display")).to_be_visible()
@@ -99,6 +100,8 @@ def test_question_waits_for_the_picture_that_is_being_prepared(page: Page, servi
     page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
     page.get_by_role("button", name="Ask").click()
     page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_text("Preparing your picture …")).to_be_visible()
+    expect(page.locator("#said")).to_have_text("Your picture is being prepared.")
     page.evaluate("window.release()")
     expect(page.locator(".answer").last).to_have_text("y is 6.")
     expect(page.locator(".question").last.get_by_role("img")).to_be_visible()
@@ -211,3 +214,51 @@ def test_file_of_another_kind_that_is_dropped_is_told_of(page: Page, service: Se
         kind,
     )
     expect(page.get_by_role("alert")).to_contain_text("I cannot open this file as a picture")
+
+
+DRAG = """(type) => {
+    const transfer = new DataTransfer();
+    transfer.setData("text/plain", "x");
+    const event = new DragEvent(type, {dataTransfer: transfer, bubbles: true, cancelable: true});
+    return document.querySelector("#prompt").dispatchEvent(event);
+}"""
+
+
+@on_a_phone
+def test_text_that_is_dragged_is_left_to_the_browser(page: Page) -> None:
+    assert page.evaluate(DRAG, "dragover")
+    expect(page.get_by_text("Drop the picture here")).to_be_hidden()
+    assert page.evaluate(DRAG, "drop")
+    expect(page.get_by_role("alert")).to_have_text("")
+
+
+@on_a_phone
+def test_answer_is_copied_as_the_model_wrote_it(page: Page, service: Service) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    script(service, "So **x** is $5$.")
+    ask(page)
+    page.get_by_role("button", name="Copy the answer").click()
+    expect(page.locator("#said")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == "So **x** is $5$."
+
+
+@on_a_phone
+def test_new_page_can_be_taken_back_for_a_moment_and_goes_on_where_it_was(page: Page, service: Service) -> None:
+    page.clock.install()
+    page.reload()
+    script(service, "x is 5.")
+    ask(page)
+    expect(page.locator("#said")).to_have_text("The answer: x is 5.")
+    back = page.get_by_role("button", name="Back to the page before")
+    page.get_by_role("button", name="New page").click()
+    back.click()
+    script(service, "Because.")
+    ask(page, "Why?", picture=False)
+    expect(page.locator("#said")).to_have_text("The answer: Because.")
+    assert "x is 5." in json.dumps(service.upstream.requests[-1].json["messages"])
+    page.reload()
+    expect(page.locator(".answer")).to_have_text(["x is 5.", "Because."])
+    page.get_by_role("button", name="New page").click()
+    expect(back).to_be_visible()
+    page.clock.fast_forward(10_000)
+    expect(back).to_be_hidden()

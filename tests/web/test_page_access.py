@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests import upstream as up
 from tests.end_to_end.conftest import WORKSHEET
-from tests.web.conftest import ask, on_a_phone, script
+from tests.web.conftest import ask, gated, on_a_phone, script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -30,6 +30,33 @@ def test_question_is_asked_with_the_keyboard_alone(page: Page, service: Service)
     page.keyboard.type("What is x?")
     page.keyboard.press("Enter")
     expect(page.locator("#said")).to_have_text("The answer: x is 5.")
+
+
+@on_a_phone
+def test_focus_goes_to_what_takes_the_place_of_the_button_that_was_pressed(page: Page, service: Service) -> None:
+    ask_button, stop = page.get_by_role("button", name="Ask"), page.get_by_role("button", name="Stop generating")
+    prompt = page.get_by_role("textbox", name="Your question")
+    half = gated(service, "Half", ".")
+    page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+    expect(prompt).to_be_focused()
+    page.keyboard.type("What is x?")
+    page.keyboard.press("Tab")
+    expect(ask_button).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(stop).to_be_focused()
+    expect(page.get_by_role("article", name="Your question")).to_have_text("What is x?")
+    expect(page.get_by_role("article", name="Answer")).to_have_text("Half")
+    half.set()
+    expect(prompt).to_be_focused()
+    service.upstream.script(up.stream_headers(), up.chunk("Half"), up.reset())
+    ask(page, "And?", picture=False)
+    again = page.get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    half = gated(service, "Whole", ".")
+    again.press("Enter")
+    expect(stop).to_be_focused()
+    half.set()
+    expect(prompt).to_be_focused()
 
 
 def axe_findings(page: Page) -> object:
@@ -138,3 +165,14 @@ def test_text_at_twice_its_size_fits_the_smallest_phone_and_so_does_the_question
     assert box
     assert box["width"] > 160
     expect(page.get_by_text("AI can be wrong. Check what matters.")).to_be_visible()
+
+
+@on_a_phone
+def test_low_screen_opens_at_its_top_and_settings_close_where_one_taps_beside_them(page: Page) -> None:
+    page.set_viewport_size({"width": 740, "height": 360})
+    page.reload()
+    assert page.evaluate("scrollY") == 0
+    page.get_by_label("Settings").click()
+    expect(page.get_by_label("Access code")).to_be_visible()
+    page.get_by_role("heading", name="Stuck on a page?").click()
+    expect(page.get_by_label("Access code")).to_be_hidden()

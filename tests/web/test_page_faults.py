@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests import upstream as up
 from tests.processes import running_gateway_process
-from tests.web.conftest import ask, gated, script
+from tests.web.conftest import ask, gated, on_a_phone, script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -75,8 +75,66 @@ def test_offline_is_shown_and_the_question_is_sent_when_the_network_is_back(page
     expect(page.get_by_text("You are offline. What you ask")).to_be_visible()
     ask(page)
     expect(page.locator(".state")).to_contain_text("You are offline")
+    expect(page.locator("#said")).to_have_text("You are offline. I go on when you are back.")
     page.context.set_offline(False)
     expect(page.locator(".answer")).to_have_text("x is 5.")
+
+
+def lose_the_session(page: Page) -> None:
+    """The next question goes to a service that has begun anew, and knows no session."""
+
+    def forget(route: Route) -> None:
+        route.continue_(post_data={**json.loads(route.request.post_data or ""), "session_id": "another"})
+
+    page.route("**/api/ai/chat-image-stream", forget, times=1)
+
+
+@on_a_phone
+def test_picture_that_the_service_has_lost_is_sent_again(page: Page, service: Service) -> None:
+    script(service, "x is 5.")
+    ask(page)
+    expect(page.locator("#said")).to_have_text("The answer: x is 5.")
+    lose_the_session(page)
+    script(service, "Because.")
+    ask(page, "Why?", picture=False)
+    expect(page.locator(".answer").last).to_have_text("Because.")
+    assert "image_url" in json.dumps(service.upstream.requests[-1].json["messages"])
+
+
+@on_a_phone
+def test_picture_that_is_lost_on_both_sides_is_asked_for_and_the_question_kept(page: Page, service: Service) -> None:
+    script(service, "x is 5.")
+    ask(page)
+    expect(page.locator("#said")).to_have_text("The answer: x is 5.")
+    page.reload()
+    lose_the_session(page)
+    ask(page, "Why?", picture=False)
+    expect(page.locator(".state").last).to_have_text("I no longer have your page. Add the picture again.")
+    expect(page.get_by_label("Take or choose a picture")).to_be_focused()
+    expect(page.get_by_role("textbox", name="Your question")).to_have_value("Why?")
+    script(service, "Because.")
+    ask(page, "Why?")
+    expect(page.locator(".answer").last).to_have_text("Because.")
+
+
+@on_a_phone
+def test_access_code_that_is_not_accepted_is_told_so_and_enter_tries_the_next(page: Page, service: Service) -> None:
+    def guard(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer right":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"success": False, "code": "UNAUTHENTICATED", "retryable": False})
+
+    page.route("**/api/ai/chat-image-stream", guard)
+    ask(page)
+    expect(page.locator(".state")).to_contain_text("Please enter your access code in the settings.")
+    script(service, "x is 5.")
+    for code, outcome in (("wrong", "That code is not accepted."), ("right", "x is 5.")):
+        page.get_by_label("Settings").click()
+        page.get_by_label("Access code").fill(code)
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Access code")).to_be_hidden()
+        expect(page.locator("#turns")).to_contain_text(outcome)
 
 
 def test_answer_that_is_forgotten_again_and_again_is_given_up(page: Page, service: Service) -> None:

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests import upstream as up
 from tests.upstream import Signal
-from tests.web.conftest import ask
+from tests.web.conftest import ask, on_a_phone
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -98,6 +98,14 @@ def test_failure_can_be_tried_again_after_a_reload(page: Page, service: Service)
     service.upstream.script(up.stream_headers(), up.chunk("Whole."), up.finish(), up.done())
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".answer")).to_have_text("Whole.")
+
+
+@on_a_phone
+def test_question_that_is_being_written_is_there_after_a_reload(page: Page) -> None:
+    prompt = page.get_by_role("textbox", name="Your question")
+    prompt.fill("What is")
+    page.reload()
+    expect(prompt).to_have_value("What is")
 
 
 def test_new_page_forgets_the_conversation_for_good(page: Page, service: Service) -> None:

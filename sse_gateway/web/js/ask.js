@@ -60,7 +60,7 @@ async function* streamed(question, options) {
     try {
       const response = await open(question, options);
       if (!response.ok) {
-        const refused = await refusal(response);
+        const refused = await refusal(response, options.token);
         if (refused.code === "ANSWER_NOT_FOUND") {
           if (++forgotten === ASKED_AT_MOST) return yield brokenOff();
           seen.answer = seen.last = null; // its engine is gone: the key asks anew
@@ -112,7 +112,7 @@ async function* whole(question, options) {
         const reply = await response.json();
         return yield { type: "end", ...reply, content: reply.response };
       }
-      const refused = await refusal(response);
+      const refused = await refusal(response, options.token);
       if (!worthWaiting(refused) || failures > FALLBACK_AFTER) return yield refused;
       wait = refused.retryAfter ?? wait;
     } catch {

@@ -7,6 +7,7 @@ const PICTURE = "picture";
 const nothing = () => ({ session: null, hasPicture: false, first: 0, next: 0 });
 const name = (number) => `turn ${number}`;
 let head = { ...nothing(), ...inTab.get(HEAD) };
+let lastPicture = null; // that was asked about since the page was loaded
 
 export const conversation = {
   get session() {
@@ -22,11 +23,17 @@ export const conversation = {
   pictureArrived(session) {
     if (session === head.session && !head.hasPicture) change({ hasPicture: true });
   },
+  /** The service has lost the session. Returns its picture if that is still here. */
+  pictureLost() {
+    change({ hasPicture: false });
+    if (lastPicture) write(PICTURE, lastPicture); // it is asked about once more
+    return lastPicture;
+  },
 
   /** The number of a new turn, and with it the picture that it asks about. */
   add(base64) {
     inTab.remove(PICTURE);
-    if (base64) write(PICTURE, base64);
+    if (base64) write(PICTURE, (lastPicture = base64));
     change({ next: head.next + 1 });
     return head.next - 1;
   },
@@ -47,12 +54,25 @@ export const conversation = {
     if (picture && found.length) found.at(-1).question.base64_image = picture;
     return found;
   },
+  /** Returns what it has forgotten, for `bringBack`. */
   forget() {
-    for (let number = head.first; number < head.next; number += 1) inTab.remove(name(number));
-    inTab.remove(PICTURE);
+    const kept = { head, lastPicture, entries: names().map((key) => [key, inTab.get(key)]) };
+    for (const key of names()) inTab.remove(key);
+    lastPicture = null;
     change({ ...nothing(), first: head.next, next: head.next });
+    return kept;
+  },
+  bringBack(kept) {
+    ({ lastPicture } = kept);
+    for (const [key, value] of kept.entries) if (value) inTab.set(key, value);
+    change(kept.head);
   },
 };
+
+/** The entries of the conversation but for its head. */
+function names() {
+  return [PICTURE, ...Array.from({ length: head.next - head.first }, (_, index) => name(head.first + index))];
+}
 
 function change(what) {
   head = { ...head, ...what };

@@ -1,44 +1,59 @@
-// The page at /: the question, its picture and the settings. What is asked is a turn of the conversation.
+// The page at /: the question and the settings. What is asked is a turn of the conversation.
 import { conversation } from "./conversation.js";
 import { newId } from "./ids.js";
 import { inTab, onDevice } from "./kept.js";
-import { by, follow, say } from "./page.js";
-import { pictureIn, prepare, urlOf } from "./picture.js";
+import { by, follow, isTouched, say } from "./page.js";
+import { pictureIn } from "./picture.js";
+import { tray } from "./tray.js";
 import { Turn } from "./turn.js";
+import { undo } from "./undo.js";
 
 const LONGEST = 4000; // a question, in characters
 const count = (number) => number.toLocaleString("en");
-// `taking`: the picture that is being prepared; `isSubmitted`: whether the question waits for it.
-const page = { picture: null, taking: null, isSubmitted: false, asking: null };
+// `isSubmitted`: whether the question waits for its picture; `last`: the newest turn.
+const page = { isSubmitted: false, asking: null, last: null };
 
 const desk = {
   options: () => ({ streaming: by("streaming").checked, token: inTab.get("token", "") }),
   isFree: () => !page.asking,
+  /** Who has the focus keeps it, on what has taken the place of what is gone. */
   busy(turn) {
+    const focused = document.activeElement;
+    const before = page.asking;
     page.asking = turn;
-    const hadFocus = document.activeElement === by("stop");
     by("ask").hidden = Boolean(turn);
     by("stop").hidden = !turn;
-    if (!turn && hadFocus) by("prompt").focus({ preventScroll: true });
+    if (turn && (focused === by("ask") || by("turns").contains(focused))) by("stop").focus({ preventScroll: true });
+    if (turn || focused !== by("stop")) return;
+    if (isTouched()) before.focus(); // in the question's box it would bring the keyboard over the answer
+    else by("prompt").focus({ preventScroll: true });
   },
-  /** A question that was stopped before the first word was a slip, mostly: it is there to be put right. */
-  stopped(turn) {
+  /** A question that was stopped before the first word, or not taken, is there to be put right. */
+  giveBack(turn) {
     if (!turn.isEmpty || by("prompt").value) return;
     by("prompt").value = turn.question.prompt;
     const { base64_image: base64 } = turn.question;
-    if (base64 && !page.picture) setPicture({ name: "", base64, thumbnail: turn.thumbnail });
-    by("prompt").focus();
+    if (base64 && !tray.picture) tray.put({ name: "", base64, thumbnail: turn.thumbnail });
+    by(hasPicture() ? "prompt" : "file").focus();
   },
 };
 
 by("streaming").checked = onDevice.get("streaming", true);
 by("streaming").addEventListener("change", (event) => onDevice.set("streaming", event.target.checked));
 by("token").value = inTab.get("token", "");
-by("token").addEventListener("change", (event) => inTab.set("token", event.target.value.trim()));
+by("token").addEventListener("change", keepToken);
+by("token").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault(); // it would open them again
+  keepToken();
+  closeSettings();
+  page.last?.tryAgain();
+});
 
 by("file").addEventListener("change", (event) => take(event.target.files[0]));
 by("remove-picture").addEventListener("click", () => {
-  setPicture(null);
+  tray.put(null);
+  page.isSubmitted = false;
   by("file").focus();
 });
 by("composer").addEventListener("submit", (event) => {
@@ -55,6 +70,7 @@ by("stop").addEventListener("click", () => page.asking?.stop());
 by("new-page").addEventListener("click", startOver);
 document.addEventListener("paste", (event) => take(pictureIn(event.clipboardData)));
 document.addEventListener("dragover", (event) => {
+  if (!bringsFiles(event)) return;
   event.preventDefault();
   by("drop").hidden = false;
 });
@@ -62,18 +78,23 @@ document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) by("drop").hidden = true;
 });
 document.addEventListener("drop", (event) => {
-  event.preventDefault();
   by("drop").hidden = true;
+  if (!bringsFiles(event)) return;
+  event.preventDefault();
   take(pictureIn(event.dataTransfer));
 });
 document.addEventListener("keydown", (event) => {
-  const settings = document.querySelector(".settings[open]");
-  if (event.key !== "Escape" || !settings) return;
-  settings.open = false;
-  settings.querySelector("summary").focus();
+  if (event.key === "Escape") closeSettings();
+});
+document.addEventListener("click", (event) => {
+  if (!event.target.closest(".settings")) by("settings").open = false;
 });
 for (const event of ["online", "offline"]) addEventListener(event, showOffline);
-addEventListener("pagehide", () => page.asking?.keep());
+addEventListener("pagehide", () => {
+  inTab.set("draft", by("prompt").value);
+  page.asking?.keep();
+});
+by("prompt").value = inTab.get("draft", "");
 showOffline();
 restore();
 
@@ -81,59 +102,77 @@ function showOffline() {
   by("offline").hidden = navigator.onLine;
 }
 
+/** A text that is dragged is not for us: it goes where it is dropped. */
+function bringsFiles(event) {
+  return event.dataTransfer?.types.includes("Files");
+}
+
+function keepToken() {
+  inTab.set("token", by("token").value.trim());
+}
+
+function closeSettings() {
+  if (!by("settings").open) return;
+  by("settings").open = false;
+  by("settings").querySelector("summary").focus();
+}
+
 async function take(file) {
   if (!file) return;
   by("trouble").textContent = "";
-  const taking = (page.taking = prepare(file));
-  const picture = await taking.catch(() => null);
+  const isThere = await tray.take(file);
   by("file").value = "";
-  if (page.taking !== taking) return; // another was chosen meanwhile, or a new page begun
+  if (isThere === null) return;
   const { isSubmitted } = page;
-  Object.assign(page, { taking: null, isSubmitted: false });
-  if (!picture) return void (by("trouble").textContent = "I cannot open this file as a picture. Please take a photo or a screenshot.");
-  setPicture(picture);
-  if (isSubmitted) submit();
+  page.isSubmitted = false;
+  if (!isThere) by("trouble").textContent = "I cannot open this file as a picture. Please take a photo or a screenshot.";
+  else if (isSubmitted) submit();
   else by("prompt").focus();
-}
-
-function setPicture(picture) {
-  if (page.picture) URL.revokeObjectURL(by("preview").src);
-  page.picture = picture;
-  by("picture").hidden = !picture;
-  if (!picture) return by("preview").removeAttribute("src");
-  by("preview").src = urlOf(picture.thumbnail);
-  by("picture-name").textContent = picture.name;
 }
 
 function startOver() {
   page.asking?.stop();
-  conversation.forget();
-  Object.assign(page, { taking: null, isSubmitted: false });
-  setPicture(null);
-  by("prompt").value = by("trouble").textContent = "";
-  by("turns").replaceChildren();
-  by("welcome").hidden = false;
-  by("prompt").focus();
+  const before = { prompt: by("prompt").value, picture: tray.picture, last: page.last, turns: [...by("turns").childNodes], kept: conversation.forget() };
+  begin({ prompt: "", picture: null, last: null, turns: [] });
   say("A new page.");
+  if (before.turns.length || before.prompt || before.picture) undo.offer(() => takeBack(before));
+}
+
+function takeBack({ kept, ...before }) {
+  conversation.bringBack(kept);
+  begin(before);
+  say("Your page is back.");
+}
+
+/** Shows a page: a new one, or the one before. */
+function begin({ prompt, picture, last, turns }) {
+  Object.assign(page, { isSubmitted: false, last });
+  tray.put(picture);
+  by("prompt").value = prompt;
+  by("trouble").textContent = "";
+  by("turns").replaceChildren(...turns);
+  by("welcome").hidden = turns.length > 0;
+  by("prompt").focus();
 }
 
 function submit() {
   const prompt = by("prompt").value.trim();
   if (page.asking) return;
-  if (page.taking) return void (page.isSubmitted = true);
+  if (tray.isTaking) return void (page.isSubmitted = true);
   const [sentence, field] = wrong(prompt);
   by("trouble").textContent = sentence;
   if (field) return by(field).focus();
+  undo.withdraw();
   // A session of our own, so that the fallback, whose reply names none, goes on in the same one.
   if (!conversation.session) conversation.begin(newId());
-  const { base64, thumbnail } = page.picture ?? {};
+  const { base64, thumbnail } = tray.picture ?? {};
   const question = { prompt, subject: by("subject").value, session_id: conversation.session, base64_image: base64 };
-  const turn = new Turn(desk, question, { number: conversation.add(base64), thumbnail });
+  page.last = new Turn(desk, question, { number: conversation.add(base64), thumbnail });
   by("welcome").hidden = true;
   by("prompt").value = "";
-  setPicture(null);
+  tray.put(null);
   say("Your question is sent.");
-  turn.run();
+  page.last.run();
 }
 
 /** What has to be put right before a question can be sent, and where. */
@@ -141,17 +180,21 @@ function wrong(prompt) {
   const { length } = [...prompt]; // as the service counts
   if (!length) return ["Please write a question.", "prompt"];
   if (length > LONGEST) return [`Your question is too long: it has ${count(length)} characters, ${count(LONGEST)} is the most.`, "prompt"];
-  if (!page.picture && !conversation.hasPicture) return ["Please add a picture of the page first.", "file"];
+  if (!hasPicture()) return ["Please add a picture of the page first.", "file"];
   return [""];
+}
+
+function hasPicture() {
+  return Boolean(tray.picture) || conversation.hasPicture;
 }
 
 /** Shows what was said in this tab before the page was loaded again, and goes on with the answer that was being written. */
 async function restore() {
   for (const { question, ...kept } of conversation.turns()) {
     by("welcome").hidden = true;
-    const turn = new Turn(desk, question, kept);
-    if (turn.isAsking) turn.run();
-    else await turn.restore();
+    page.last = new Turn(desk, question, kept);
+    if (page.last.isAsking) page.last.run();
+    else await page.last.restore();
   }
-  follow();
+  if (page.last) follow();
 }

@@ -7,7 +7,12 @@ export function element(tag, className = "", text = "") {
 
 /** Tells those who cannot see it. */
 export function say(sentence) {
-  by("said").textContent = sentence;
+  if (by("said").textContent !== sentence) by("said").textContent = sentence;
+}
+
+/** Whether fingers are all there is: a box that has the focus brings a keyboard over half of the page. */
+export function isTouched() {
+  return matchMedia("(hover: none) and (pointer: coarse)").matches;
 }
 
 // Whether the end of the answer is in view is watched and not measured: to measure is to lay the page out once more.

@@ -14,22 +14,24 @@ export class Turn {
   #question;
   #kept; // all that a reload needs, but for the picture
   #desk;
-  #answer = Object.assign(element("div", "answer"), { dir: "auto" });
+  #answer = Object.assign(article("answer", "Answer"), { tabIndex: -1 });
   #state = element("div", "state");
   #view = new AnswerView(this.#answer, follow);
   #controller;
   #options;
   #stopped = false;
   #isCut = false; // it waits for a network that is gone
+  #waiting = null; // for what, in a sentence
   #keptAt = 0;
 
-  /** `desk` has `options()`, `busy(turn)`, `isFree()` and `stopped(turn)`; `kept` may be of before a reload. */
+  /** `desk` has `options()`, `busy(turn)`, `isFree()` and `giveBack(turn)`; `kept` may be of before a reload. */
   constructor(desk, question, { number, ...kept }) {
     this.#desk = desk;
     this.#number = number;
     this.#question = question;
     this.#kept = { key: newId(), seen: nothingSeen(), state: "asking", ...kept };
-    const asked = Object.assign(element("div", "question", question.prompt), { dir: "auto" });
+    const asked = article("question", "Your question");
+    asked.textContent = question.prompt;
     const { thumbnail } = this.#kept;
     if (thumbnail) asked.prepend(Object.assign(element("img"), { src: urlOf(thumbnail), alt: "The picture you asked about" }));
     by("turns").append(asked, this.#answer, this.#state);
@@ -60,9 +62,18 @@ export class Turn {
     for await (const event of ask(this.#question, this.#options)) await (this.#stopped ? this.#after(event) : this.#on(event));
   }
 
+  /** Asks once more, if that may help. */
+  tryAgain() {
+    if (this.#kept.state === "failed" && this.#kept.again && this.#desk.isFree()) return this.#askAgain();
+  }
+
   #askAgain() {
     this.#kept.seen = nothingSeen();
     return this.run();
+  }
+
+  focus() {
+    this.#answer.focus({ preventScroll: true });
   }
 
   /** Shows what was kept of a turn that has ended, and returns when it is there. */
@@ -86,7 +97,7 @@ export class Turn {
   /** Stops the answer: for the student at once, for the service as soon as its name is known. */
   stop() {
     this.#stopped = true;
-    this.#desk.stopped(this);
+    this.#desk.giveBack(this);
     this.#over("Stopped.");
     say("Stopped. You can ask your next question.");
     const isNamed = Boolean(this.#kept.seen.answer);
@@ -119,11 +130,12 @@ export class Turn {
         conversation.pictureArrived(this.#question.session_id);
         return this.keep();
       case "content":
-        this.#state.replaceChildren();
+        this.#wait("");
         return this.#show(event.content);
       case "state":
         if (event.state === "fallback") this.#options.streaming = false;
-        return this.#wait(event.state === "fallback" ? "Still working …" : navigator.onLine ? "Connecting again …" : "You are offline. I go on when you are back.");
+        this.#wait(event.state === "fallback" ? "Still working …" : navigator.onLine ? "Connecting again …" : "You are offline. I go on when you are back.");
+        return say(this.#waiting);
       case "end":
         conversation.pictureArrived(this.#question.session_id);
         this.#kept.seen.text = event.content;
@@ -131,12 +143,28 @@ export class Turn {
         this.#over(ENDINGS[event.finish_reason] ?? "");
         return say(`The answer: ${spoken(this.#answer)}`);
       case "error":
-        await this.#view.finish();
-        Object.assign(this.#kept, { state: "failed", sentence: event.sentence, again: event.retryable || event.code === "UNAUTHENTICATED" });
-        this.#fail(event.sentence, this.#kept.again);
-        this.#leave();
-        return say(event.sentence);
+        return event.code === "PICTURE_LOST" && !this.#question.base64_image ? this.#pictureLost(event) : this.#failed(event);
     }
+  }
+
+  /** Asks once more with the picture, where it is still here; a key names one question, and this is another. */
+  async #pictureLost(event) {
+    const picture = conversation.pictureLost();
+    if (!picture) {
+      await this.#failed(event);
+      return this.#desk.giveBack(this);
+    }
+    this.#question = { ...this.#question, base64_image: picture };
+    this.#kept.key = newId();
+    return this.#askAgain();
+  }
+
+  async #failed({ sentence, retryable, code }) {
+    await this.#view.finish();
+    Object.assign(this.#kept, { state: "failed", sentence, again: retryable || ASKS_FOR_CODE.has(code) });
+    this.#fail(sentence, this.#kept.again);
+    this.#leave();
+    say(sentence);
   }
 
   #show(text) {
@@ -157,7 +185,10 @@ export class Turn {
     follow();
   }
 
+  /** Shows that something is still to come. */
   #wait(sentence) {
+    if (this.#waiting === sentence) return;
+    this.#waiting = sentence;
     const dots = element("span", "dots");
     dots.append(element("i"), element("i"), element("i"));
     this.#state.className = "state";
@@ -165,19 +196,38 @@ export class Turn {
   }
 
   #end(sentence) {
+    this.#waiting = null;
     this.#state.className = "state";
-    this.#state.replaceChildren(sentence);
+    this.#state.replaceChildren(sentence, ...(this.isEmpty || !navigator.clipboard ? [] : [this.#copyButton()]));
+  }
+
+  #copyButton() {
+    const button = by("copy").content.firstElementChild.cloneNode(true);
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(this.#kept.seen.text);
+      button.classList.add("done");
+      say("Copied.");
+    });
+    return button;
   }
 
   #fail(sentence, retryable) {
+    this.#waiting = null;
     this.#state.className = "state bad";
     this.#state.replaceChildren(element("span", "", sentence));
     if (!retryable) return;
     const again = element("button", "", "Try again");
     again.type = "button";
-    again.addEventListener("click", () => this.#desk.isFree() && this.#askAgain());
+    again.addEventListener("click", () => this.tryAgain());
     this.#state.append(again);
   }
+}
+
+const ASKS_FOR_CODE = new Set(["UNAUTHENTICATED", "CODE_REFUSED"]);
+
+/** A part of the conversation, that a screen reader can go to. */
+function article(className, label) {
+  return Object.assign(element("article", className), { dir: "auto", ariaLabel: label });
 }
 
 const ENDINGS = {
