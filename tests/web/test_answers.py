@@ -36,6 +36,9 @@ def test_chemistry_units_and_bare_environments_are_drawn(page: Page, service: Se
     drawn = page.locator(".answer .katex-html").all_inner_texts()
     assert not [text for text in drawn if "\\" in text]
     assert page.locator(".answer .katex-display").count() == 1
+    page.emulate_media(forced_colors="active")
+    room = page.locator(".katex [style*='transparent']").first  # left by TeX, and never to be seen
+    assert room.evaluate("(element) => getComputedStyle(element).color") == "rgba(0, 0, 0, 0)"
 
 
 @on_a_phone

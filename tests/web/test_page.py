@@ -100,7 +100,7 @@ def test_question_waits_for_the_picture_that_is_being_prepared(page: Page, servi
     page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
     page.get_by_role("button", name="Ask").click()
     page.get_by_role("button", name="Ask").click()
-    expect(page.get_by_text("Preparing your picture …")).to_be_visible()
+    expect(page.get_by_text("Preparing …")).to_be_visible()
     expect(page.locator("#said")).to_have_text("Your picture is being prepared.")
     page.evaluate("window.release()")
     expect(page.locator(".answer").last).to_have_text("y is 6.")

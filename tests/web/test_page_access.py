@@ -57,6 +57,10 @@ def test_focus_goes_to_what_takes_the_place_of_the_button_that_was_pressed(page:
     expect(stop).to_be_focused()
     half.set()
     expect(prompt).to_be_focused()
+    page.evaluate("window.matchMedia = () => ({matches: true})")  # a finger, and no mouse: a keyboard would come up
+    script(service, "x is 5.")
+    ask(page, "Why?", picture=False)
+    expect(page.get_by_role("article", name="Answer").last).to_be_focused()
 
 
 def axe_findings(page: Page) -> object:

@@ -95,3 +95,6 @@ def test_new_page_stops_the_answer_that_is_being_written(page: Page, service: Se
     service.upstream.requests[-1].closed.block()
     expect(page.get_by_role("heading", name="Stuck on a page?")).to_be_visible()
     expect(page.get_by_role("button", name="Ask")).to_be_visible()
+    page.get_by_role("button", name="Back to the page before").click()
+    expect(page.locator(".answer")).to_have_text("So far.")
+    expect(page.locator(".state")).to_have_text("Stopped.")

@@ -40,5 +40,5 @@ function show() {
   by("picture").hidden = !picture && !taking;
   by("preparing").hidden = !taking;
   by("preview").hidden = Boolean(taking);
-  by("picture-name").textContent = taking ? "Preparing your picture …" : (picture?.name ?? "");
+  by("picture-name").textContent = taking ? "Preparing …" : (picture?.name ?? "");
 }

@@ -204,9 +204,9 @@ export class Turn {
   #copyButton() {
     const button = by("copy").content.firstElementChild.cloneNode(true);
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(this.#kept.seen.text);
-      button.classList.add("done");
-      say("Copied.");
+      const isCopied = await navigator.clipboard.writeText(this.#kept.seen.text).then(() => true, () => false);
+      button.classList.toggle("done", isCopied);
+      say(isCopied ? "Copied." : "Your browser does not allow that.");
     });
     return button;
   }
