@@ -17,13 +17,15 @@ from rich.padding import Padding
 from rich.segment import Segment
 from rich.spinner import Spinner
 
+from studyai_client.cli.maths import closed, masked, maths
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 _WIDEST = 100
 """Columns: longer lines are hard to read."""
 _PER_SECOND = 15
-_PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").enable("strikethrough")
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").enable("strikethrough").use(maths)
 
 
 class MarkdownStream:
@@ -156,15 +158,16 @@ def _closed(text: str) -> str:
     if "```" in text:
         return text
     for mark in ("`", "**"):
-        if text.count(mark) % 2:
-            before, _, after = text.rpartition(mark)
-            text = f"{text.rstrip()}{mark}" if after.strip() else before
-    return text
+        seen = masked(text)
+        if seen.count(mark) % 2:
+            last = seen.rindex(mark)
+            text = f"{text.rstrip()}{mark}" if text[last + len(mark) :].strip() else text[:last]
+    return closed(text)
 
 
 def _split(text: str) -> tuple[str, str]:
     """Returns the blocks that cannot change any more, and the last one."""
-    starts = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map]
+    starts = [token.map[0] for token in _PARSER.parse(closed(text)) if token.level == 0 and token.map]
     if not starts or starts[-1] == 0:
         return "", text
     lines = text.split("\n")  # as the parser does, which takes U+2028 and its like for letters
