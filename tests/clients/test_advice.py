@@ -28,6 +28,17 @@ def test_address_that_is_none_is_a_wrong_command_line(command: str) -> None:
     assert "http://host:port" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("STUDYAI_URL", "nowhere"), ("AI_ENGINE_URL", "http://[::1"), ("PORT", "http"), ("ENGINE_PORT", "grpc")],
+)
+def test_setting_that_is_no_address_is_the_one_that_is_named(tmp_path: Path, name: str, value: str) -> None:
+    (tmp_path / ".env").write_text(f"{name}={value}\n")
+    status, _, said = run(*ASK, *(["--grpc"] if "ENGINE" in name else []), cwd=tmp_path)
+    assert status == 2
+    assert re.search(rf"Invalid value for (\S+ or )?{name}:", re.sub(r"[\s│]+", " ", said))
+
+
 def test_missing_files_are_named_in_a_line(tmp_path: Path) -> None:
     assert run("ask", "page.jpg", "x?", cwd=tmp_path) == (2, "", "studyai: page.jpg: No such file or directory\n")
     assert run("ask", ".", "x?", cwd=tmp_path) == (2, "", "studyai: .: Is a directory\n")

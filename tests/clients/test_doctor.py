@@ -11,8 +11,9 @@ import pytest
 
 from tests import upstream as up
 from tests.certificates import Authority
-from tests.clients.terminal import run
-from tests.processes import START_SECONDS, Process, free_port, running_engine_process
+from tests.clients.terminal import PICTURE, run
+from tests.gateway.tokens import SECRET, token
+from tests.processes import START_SECONDS, Process, free_port, running_engine_process, running_gateway_process
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ AI_ENGINE_TLS_SERVER_NAME=engine.internal
 MODELS: dict[str, object] = {"object": "list", "data": [{"id": "gpt-5.4-mini"}]}
 
 
-def examine(folder: Path, **settings: str) -> tuple[int, str]:
-    status, written, said = run("doctor", cwd=folder, settings=settings)
+def examine(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    status, written, said = run("doctor", *arguments, cwd=folder, settings=settings)
     assert said == ""
     assert KEY not in written
     assert "secret" not in written
@@ -113,7 +114,7 @@ def test_engine_with_another_token_is_found(service: Service, tmp_path: Path) ->
 
 
 @contextmanager
-def engine_with_mutual_tls(folder: Path) -> Iterator[int]:
+def engine_with_mutual_tls(folder: Path, model: str = "http://127.0.0.1:9/v1") -> Iterator[int]:
     """An engine's port. The files of docs/tls.md are in the folder, and `.env` has the gateway's settings."""
     authority, port = Authority(), free_port()
     certificate, key = authority.issue("engine.internal").write(folder, "engine")
@@ -121,7 +122,7 @@ def engine_with_mutual_tls(folder: Path) -> Iterator[int]:
     caller.write(folder, "gateway")
     ca = authority.write(folder / "ca.pem")
     (folder / ".env").write_text(GATEWAYS_FILE.format(port=port))
-    settings = {"OPENAI_API_KEY": KEY, "ENGINE_PORT": str(port), "SERVICE_TOKEN": TOKEN}
+    settings = {"OPENAI_API_KEY": KEY, "ENGINE_PORT": str(port), "SERVICE_TOKEN": TOKEN, "OPENAI_BASE_URL": model}
     settings |= {"ENGINE_TLS_CERT_FILE": str(certificate), "ENGINE_TLS_KEY_FILE": str(key)}
     with ExitStack() as stack:
         stack.callback(Process("engine_grpc", port, settings | {"ENGINE_TLS_CLIENT_CA_FILE": str(ca)}).stop)
@@ -149,6 +150,13 @@ def test_engine_is_asked_with_token_and_tls_of_the_file_of_settings_where_the_en
     assert status == int("✗" in told)
 
 
+def test_question_over_grpc_is_asked_with_the_file_of_settings_too(service: Service, tmp_path: Path) -> None:
+    with engine_with_mutual_tls(tmp_path, service.upstream.base_url):
+        assert run("ask", "--grpc", PICTURE, "x?", "-q", cwd=tmp_path) == (0, "Hello there.\n", "")
+        settings = {"SERVICE_TOKEN": TOKEN[::-1]}
+        assert "UNAUTHENTICATED" in run("ask", "--grpc", PICTURE, "x?", cwd=tmp_path, settings=settings)[2]
+
+
 def test_password_in_an_address_is_not_shown(service: Service, tmp_path: Path) -> None:
     settings = settings_of(service) | {"STUDYAI_URL": service.url.replace("//", "//me:secret@")}
     assert f"✓ gateway {service.url} is ready" in examine(tmp_path, **settings)[1]
@@ -174,7 +182,7 @@ def test_setting_that_is_none_is_named(service: Service, tmp_path: Path, setting
 def test_file_of_settings_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("OPENAI_API_KEY=clé".encode("latin-1"))
     status, written, said = run("doctor", cwd=tmp_path)
-    assert (status, written, said) == (1, "", "studyai: .env is not UTF-8: save it as that.\n")
+    assert (status, written, said) == (2, "", "studyai: .env is not UTF-8: save it as that.\n")
 
 
 @pytest.mark.parametrize("status", [200, 503])
@@ -200,3 +208,37 @@ def test_something_else_at_the_gateways_address_is_told_as_such(service: Service
     status, written = examine(tmp_path, **settings)
     assert status == 1
     assert "is not StudyAI's gateway." in written
+
+
+def test_gateway_that_is_named_alone_is_examined_without_an_engine(service: Service, tmp_path: Path) -> None:
+    status, written = examine(tmp_path, "--url", service.url)
+    assert status == 0
+    assert "– engine Not asked: the gateway is elsewhere, and neither --engine nor AI_ENGINE_URL names one." in written
+    assert "– settings No model is named here (the environment; there is no .env here)" in written
+    assert written.endswith("All is well. ")
+
+
+def test_each_of_several_engines_is_asked(service: Service, tmp_path: Path) -> None:
+    gone = free_port()
+    several = f"http://127.0.0.1:{service.engine.port}, http://127.0.0.1:{gone}"
+    status, written = examine(tmp_path, STUDYAI_URL=service.url, AI_ENGINE_URL=several)
+    assert status == 1
+    assert f"✓ engine 127.0.0.1:{service.engine.port} serves." in written
+    assert f"✗ engine Nothing answers at 127.0.0.1:{gone} without TLS." in written
+
+
+def test_gateway_that_wants_another_token_is_found(service: Service, tmp_path: Path) -> None:
+    with running_gateway_process(service.engine, AUTH_JWT_KEY=SECRET) as gateway:
+        url = f"http://127.0.0.1:{gateway.port}"
+        told = [examine(tmp_path, STUDYAI_URL=url, STUDYAI_TOKEN=shown) for shown in ("", "wrong", token("mia"))]
+    assert [status for status, _ in told] == [1, 1, 0]
+    assert "✗ token The gateway wants one. → Set STUDYAI_TOKEN" in told[0][1]
+    assert "✗ token The gateway refuses the one in STUDYAI_TOKEN." in told[1][1]
+
+
+def test_ports_of_the_file_of_settings_are_where_a_service_here_is_looked_for(service: Service, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"PORT={service.gateway.port}\nENGINE_PORT={service.engine.port}\n")
+    status, written = examine(tmp_path)
+    assert status == 0
+    assert f"✓ engine 127.0.0.1:{service.engine.port} serves." in written
+    assert f"✓ gateway http://127.0.0.1:{service.gateway.port} is ready" in written

@@ -9,12 +9,12 @@ from typing import Annotated, Any, BinaryIO, TextIO, cast
 import typer
 from typer.core import TyperCommand
 
-from studyai_client.cli import INTERRUPTED, answering
+from studyai_client.cli import INTERRUPTED, answering, environment
 from studyai_client.cli import parameters as say
-from studyai_client.cli.connection import Connection
+from studyai_client.cli.connection import Connection, names_engine
 from studyai_client.cli.output import Style, output_for
 from studyai_client.errors import InvalidRequestError, StudyAIError
-from studyai_client.options import DEFAULT_TIMEOUT, DEFAULT_URL, Address
+from studyai_client.options import DEFAULT_TIMEOUT, Address
 from studyai_client.settings import AskOptions, check_token
 
 _UNREADABLE = 2
@@ -49,17 +49,23 @@ def studyai(
         bool, typer.Option("--version", metavar="", help="Show the version and exit.", is_eager=True)
     ] = False,
 ) -> None:
-    """Says the version, if it is asked for."""
+    """Says the version, if it is asked for; else what every command begins with."""
     if show_version:
         print(f"studyai {version('studyai-client')}")
         raise typer.Exit
+    try:
+        environment.complete()
+    except (UnicodeDecodeError, OSError) as error:
+        fault = f": {error.strerror}" if isinstance(error, OSError) else " is not UTF-8: save it as that."
+        print(f"studyai: .env{fault}", file=sys.stderr)
+        raise typer.Exit(_UNREADABLE) from None
 
 
 @app.command(cls=Asking, help=say.ASK, short_help="Ask about a picture; the answer appears while it is written.")
 def ask(
     picture: say.Picture,
     question: say.QuestionText = None,
-    url: say.Url = DEFAULT_URL,
+    url: say.Url = None,
     grpc: say.Grpc = False,
     engine: say.Engine = None,
     ca_file: say.CaFile = None,
@@ -83,7 +89,7 @@ def ask(
 @app.command(help=say.RESUME, short_help="Show an answer again, from its start.")
 def resume(
     answer_id: say.AnswerId,
-    url: say.Url = DEFAULT_URL,
+    url: say.Url = None,
     grpc: say.Grpc = False,
     engine: say.Engine = None,
     ca_file: say.CaFile = None,
@@ -102,7 +108,7 @@ def resume(
 @app.command(help=say.STOP, short_help="Stop an answer that is being written.")
 def stop(
     answer_id: say.AnswerId,
-    url: say.Url = DEFAULT_URL,
+    url: say.Url = None,
     grpc: say.Grpc = False,
     engine: say.Engine = None,
     ca_file: say.CaFile = None,
@@ -115,8 +121,8 @@ def stop(
 
 @app.command("doctor", help=say.DOCTOR, short_help="Check all that an answer needs, and say what to do.")
 def examine(
-    url: say.Url = DEFAULT_URL,
-    engine: say.Engine = None,
+    url: say.Url = None,
+    engine: say.Engines = None,
     ca_file: say.CaFile = None,
 ) -> None:
     """See the help."""
@@ -139,9 +145,14 @@ def _asked(picture: str, question: str | None, session: str) -> tuple[str | Bina
     return sys.stdin.buffer, question
 
 
-def _connection(url: str, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = "") -> Connection:
+def _connection(
+    url: str | None, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = ""
+) -> Connection:
     connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
-    wrong = "--url"
+    if grpc and not names_engine(url):
+        wrong = "--engine or AI_ENGINE_URL" if engine else "ENGINE_PORT"
+    else:
+        wrong = "--url or STUDYAI_URL" if url else "PORT"
     try:
         Address.parse(connection.url)
         wrong = "SERVICE_TOKEN" if connection.url.startswith("grpc") else "STUDYAI_TOKEN"

@@ -6,15 +6,15 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from studyai_client.cli.environment import default_engine, default_gateway
 from studyai_client.client import StudyAI
 from studyai_client.options import Address, Backoff, Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from studyai_client.errors import StudyAIError
 
-DEFAULT_ENGINE = "127.0.0.1:5001"
 _SCHEMES = {"http": "grpc", "https": "grpcs"}
 """What AI_ENGINE_URL calls them, and what a client does."""
 
@@ -29,18 +29,19 @@ class Connection:
     student: str = ""
 
     @classmethod
-    def of(cls, url: str, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = "") -> Connection:
-        """Reads what the command line says."""
-        if grpc or url.startswith("grpc"):
-            return cls.to_engine(url if url.startswith("grpc") else engine, ca_file, student)
+    def of(
+        cls, url: str | None, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = ""
+    ) -> Connection:
+        """Reads what the command line says, and the environment for the rest."""
+        if grpc or names_engine(url):
+            return cls.to_engine(url if names_engine(url) else engine, ca_file, student)
         token = os.environ.get("STUDYAI_TOKEN", "").strip()  # a file's line end is no part of it
-        return cls(url=url, token=token or None, tls=Tls(ca_file=ca_file), student=student)
+        return cls(url=url or default_gateway(), token=token or None, tls=Tls(ca_file=ca_file), student=student)
 
     @classmethod
-    def to_engine(
-        cls, engine: str | None, ca_file: str | None, student: str = "", known: Mapping[str, str] = os.environ
-    ) -> Connection:
-        """Reads where an engine is, with the gateway's own variables, of those that are known, for the rest."""
+    def to_engine(cls, engine: str | None, ca_file: str | None, student: str = "") -> Connection:
+        """Reads where an engine is, with the gateway's own variables for the rest."""
+        known = os.environ
         tls = Tls(
             ca_file=ca_file or known.get("AI_ENGINE_TLS_CA_FILE") or None,
             cert_file=known.get("AI_ENGINE_TLS_CERT_FILE") or None,
@@ -49,7 +50,7 @@ class Connection:
         )
         # Of several, comma-separated, the first: as the gateway does.
         token = known.get("SERVICE_TOKEN", "").partition(",")[0].strip() or None
-        return cls(url=_engine_url(engine or DEFAULT_ENGINE, tls), token=token, tls=tls, student=student)
+        return cls(url=_engine_url(engine or default_engine(), tls), token=token, tls=tls, student=student)
 
     @property
     def address(self) -> Address:
@@ -83,6 +84,11 @@ class Connection:
             on_retry=on_retry,
             backoff=backoff or Backoff(),
         )
+
+
+def names_engine(url: str | None) -> bool:
+    """Tells whether an address is an engine's, and no gateway's."""
+    return bool(url) and str(url).startswith("grpc")
 
 
 def _engine_url(engine: str, tls: Tls) -> str:

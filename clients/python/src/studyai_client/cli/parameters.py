@@ -23,12 +23,13 @@ def _authorities(file: str | None) -> str | None:
 
 
 Url = Annotated[
-    str,
+    str | None,
     typer.Option(
         envvar="STUDYAI_URL",
         metavar="URL",
         help="The gateway, [bold]http://…[/bold] or [bold]https://…[/bold]; [bold]grpc://…[/bold] and "
-        "[bold]grpcs://…[/bold] name an engine.",
+        "[bold]grpcs://…[/bold] name an engine. Else http://127.0.0.1:3000, or the port in PORT.",
+        show_default=False,
         rich_help_panel=_WHERE,
     ),
 ]
@@ -43,8 +44,18 @@ Engine = Annotated[
     typer.Option(
         envvar="AI_ENGINE_URL",
         metavar="HOST:PORT",
-        help="The engine that --grpc asks.",
-        show_default="127.0.0.1:5001",
+        help="The engine that --grpc asks. Else 127.0.0.1:5001, or the port in ENGINE_PORT.",
+        show_default=False,
+        rich_help_panel=_WHERE,
+    ),
+]
+Engines = Annotated[
+    str | None,
+    typer.Option(
+        envvar="AI_ENGINE_URL",
+        metavar="HOST:PORT",
+        help="The engine; of several, comma-separated, each is asked.",
+        show_default=False,
         rich_help_panel=_WHERE,
     ),
 ]
@@ -140,7 +151,8 @@ They keep the text so far. Stopping an answer that has ended changes nothing, an
 DOCTOR = """Check everything an answer needs, and say what to do about what is wrong.
 
 Reads the settings of the environment and of [bold].env[/bold] in this folder, then asks the engine (health,\
- reflection), the gateway (/healthz, /readyz), the model's server (its list of models) and Redis (PING).\
+ reflection), the gateway (/healthz, /readyz, and whether it takes STUDYAI_TOKEN), the model's server (its list of\
+ models) and Redis (PING). Where only a gateway elsewhere is named, no engine is asked.\
  Nothing is changed, no model is asked for an answer, and no key is shown.
 
 Exit status 1 where something has to be put right.

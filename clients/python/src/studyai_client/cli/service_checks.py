@@ -58,7 +58,9 @@ def check_gateway(connection: Connection, own_version: str) -> Iterator[Finding]
                 advice = "Something else listens there: name the gateway with --url or STUDYAI_URL."
                 yield Finding("bad", "gateway", f"{connection.shown} is not StudyAI's gateway.", advice)
                 return
-            yield _ready(client, connection.shown, own_version)
+            yield (ready := _ready(client, connection.shown, own_version))
+            if ready.state != "bad":
+                yield from _token(client, connection.token)
             yield _clock(alive)
     except httpx2.RequestError:
         advice = "Start it: make run, or sse-gateway. If it is elsewhere: --url or STUDYAI_URL."
@@ -122,6 +124,15 @@ def _ready(client: httpx2.Client, url: str, own_version: str) -> Finding:
         advice = "Install the client of the same major version."
         return Finding("doubtful", "gateway", f"{url} is ready; its version is {theirs}, ours {own_version}.", advice)
     return Finding("good", "gateway", f"{url} is ready (version {theirs}).")
+
+
+def _token(client: httpx2.Client, token: str | None) -> Iterator[Finding]:
+    """Asks for an answer that there is not, which costs nothing: who is not let in is told so."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    reply = client.get("/api/ai/answers/doctor", headers=headers)
+    if reply.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+        fact = "The gateway refuses the one in STUDYAI_TOKEN." if token else "The gateway wants one."
+        yield Finding("bad", "token", fact, "Set STUDYAI_TOKEN to a bearer token of a student's: docs/callers.md.")
 
 
 def _members(reply: httpx2.Response) -> dict[str, Any]:

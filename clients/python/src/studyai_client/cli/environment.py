@@ -1,0 +1,37 @@
+"""The settings of every command: those of the environment, and of `.env` in this folder where that leaves them open."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from dotenv import dotenv_values
+
+_OURS = re.compile(r"STUDYAI_\w+|AI_ENGINE_\w+|SERVICE_TOKEN|PORT|ENGINE_PORT")
+"""What commands read; the rest of the file is the services', and not for the libraries here to find."""
+
+
+def settings() -> dict[str, str]:
+    """Returns them as the services read them: the environment wins over the file, and empty counts as unset.
+
+    Raises:
+        UnicodeDecodeError: The file is not UTF-8.
+        OSError: It cannot be read.
+    """
+    sources = (dotenv_values(".env"), os.environ)
+    return {name: value for source in sources for name, value in source.items() if value}
+
+
+def complete() -> None:
+    """Puts into the environment what it leaves open and the file says; see `settings`."""
+    os.environ.update({name: value for name, value in settings().items() if _OURS.fullmatch(name)})
+
+
+def default_gateway() -> str:
+    """Returns where a gateway with these settings listens on this machine."""
+    return f"http://127.0.0.1:{os.environ.get('PORT') or 3000}"
+
+
+def default_engine() -> str:
+    """Returns where an engine with these settings listens on this machine."""
+    return f"127.0.0.1:{os.environ.get('ENGINE_PORT') or 5001}"
