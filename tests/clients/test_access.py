@@ -145,8 +145,8 @@ def test_https_trusts_the_named_authority_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("absent", "code", "words"),
     [
-        ("grpc", "import studyai_client as s; s.StudyAI('grpc://localhost:1')", "pip install 'studyai-client[grpc]'"),
-        ("typer", "import studyai_client.cli as c; c.main()", "pip install 'studyai-client[cli]'"),
+        ("grpc", "import studyai_client as s; s.StudyAI('grpc://localhost:1')", "pip install './clients/python[grpc]'"),
+        ("typer", "import studyai_client.cli as c; c.main()", "pip install './clients/python[cli]'"),
     ],
 )
 def test_extra_that_is_not_installed_is_named(absent: str, code: str, words: str) -> None:

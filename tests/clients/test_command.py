@@ -124,7 +124,7 @@ def test_unreadable_picture_and_absent_service_fail_with_status_1(tmp_path: Path
     assert (status, said) == (1, "studyai: The picture is no JPEG, PNG, WebP or GIF. (IMAGE_UNREADABLE)\n")
     status, _, said = run("ask", PICTURE, "What?", "--url", "http://127.0.0.1:9", "--timeout", "0.5")
     assert status == 1
-    assert "The service cannot be reached. (CONNECTION_FAILED)" in said
+    assert "studyai: 127.0.0.1:9 cannot be reached: connection refused. (CONNECTION_FAILED)" in said
     assert said.endswith("`studyai doctor` finds out why.\n")
 
 

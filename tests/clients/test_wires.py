@@ -169,7 +169,17 @@ def test_nobody_there_is_told_after_the_last_attempt(wire: Wire) -> None:
             on_retry=lambda e, _: failures.append(e.code),
         )
     assert failed.value.retryable
+    assert failed.value.message == "127.0.0.1:9 cannot be reached: connection refused."
     assert failures == ["CONNECTION_FAILED"] * 2
+
+
+def test_host_that_there_is_not_is_told_at_once(wire: Wire) -> None:
+    failures: list[str] = []
+    url = f"{wire.scheme}://nowhere.invalid:3000"
+    with pytest.raises(sa.ConnectionFailedError) as failed:
+        wire.ask(url, WORKSHEET, "x?", on_retry=lambda e, _: failures.append(e.code))
+    assert failed.value.message == "nowhere.invalid:3000 cannot be reached: there is no such host."
+    assert failures == []
 
 
 @pytest.mark.parametrize(
@@ -219,6 +229,7 @@ def test_picture_that_only_base64_makes_too_large_goes_over_grpc_alone(service: 
         "http://localhost:99999",
         "grpc://localhost:port",
         "http://a..b:3000",
+        "http://256.0.0.1:3000",
         f"grpcs://{'a' * 64}.example",
         "http://local host",
     ],

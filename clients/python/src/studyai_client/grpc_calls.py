@@ -32,11 +32,11 @@ class GrpcTransport:
     """Blocks while it waits."""
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
-        target, options = address.grpc_target or "", wire.options(tls)
+        self._target, options = address.grpc_target or "", wire.options(tls)
         if address.tls:
-            self._channel = grpc.secure_channel(target, wire.credentials(tls), options)
+            self._channel = grpc.secure_channel(self._target, wire.credentials(tls), options)
         else:
-            self._channel = grpc.insecure_channel(target, options)
+            self._channel = grpc.insecure_channel(self._target, options)
         self._stub = chat_pb2_grpc.ChatServiceStub(self._channel)
         self._arguments = wire.CallArguments(token)
         self._closed = False
@@ -49,7 +49,7 @@ class GrpcTransport:
         """
         call, begun = self._begin(step, deadline), False
         try:
-            with wire.told_as_ours(lambda: begun, lambda: wire.request_id_in(call.initial_metadata())):
+            with wire.told_as_ours(self._target, lambda: begun, lambda: wire.request_id_in(call.initial_metadata())):
                 for message in call:
                     begun = True
                     if numbered := wire.event_of(message):
@@ -67,7 +67,7 @@ class GrpcTransport:
             wire.asked_whole(step), **self._arguments.given(deadline, again=step.again)
         )
         try:
-            with wire.told_as_ours(lambda: False, lambda: wire.request_id_in(call.initial_metadata())):
+            with wire.told_as_ours(self._target, lambda: False, lambda: wire.request_id_in(call.initial_metadata())):
                 return wire.answer_of(call.result())
         finally:
             call.cancel()
@@ -79,7 +79,7 @@ class GrpcTransport:
             StudyAIError: It cannot be.
         """
         given = self._arguments.given(Deadline(STOP_SECONDS))
-        with wire.told_as_ours(lambda: False, lambda: None):
+        with wire.told_as_ours(self._target, lambda: False, lambda: None):
             self._open().StopAnswer(wire.stopped(answer_id, student_id), **given)
 
     def close(self) -> None:
@@ -102,11 +102,11 @@ class AsyncGrpcTransport:
     """The same for asyncio. To be made in the loop it is used in."""
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
-        target, options = address.grpc_target or "", wire.options(tls)
+        self._target, options = address.grpc_target or "", wire.options(tls)
         if address.tls:
-            self._channel = grpc.aio.secure_channel(target, wire.credentials(tls), options)
+            self._channel = grpc.aio.secure_channel(self._target, wire.credentials(tls), options)
         else:
-            self._channel = grpc.aio.insecure_channel(target, options)
+            self._channel = grpc.aio.insecure_channel(self._target, options)
         self._stub = chat_pb2_grpc.ChatServiceStub(self._channel)
         self._arguments = wire.CallArguments(token)
         self._closed = False
@@ -115,7 +115,7 @@ class AsyncGrpcTransport:
         """See `GrpcTransport.stream`."""
         call, begun, request_id = self._begin(step, deadline), False, None
         try:
-            with _cancelled_by_caller(deadline), wire.told_as_ours(lambda: begun, lambda: request_id):
+            with _cancelled_by_caller(deadline), wire.told_as_ours(self._target, lambda: begun, lambda: request_id):
                 request_id = wire.request_id_in(await call.initial_metadata())
                 async for message in call:
                     begun = True
@@ -129,7 +129,7 @@ class AsyncGrpcTransport:
         given = self._arguments.given(deadline, again=step.again)
         call, request_id = self._open().CompleteChatImage(wire.asked_whole(step), **given), None
         try:
-            with _cancelled_by_caller(deadline), wire.told_as_ours(lambda: False, lambda: request_id):
+            with _cancelled_by_caller(deadline), wire.told_as_ours(self._target, lambda: False, lambda: request_id):
                 request_id = wire.request_id_in(await call.initial_metadata())
                 return wire.answer_of(await call)
         finally:
@@ -138,7 +138,7 @@ class AsyncGrpcTransport:
     async def stop(self, answer_id: str, student_id: str) -> None:
         """See `GrpcTransport.stop`."""
         given = self._arguments.given(Deadline(STOP_SECONDS))
-        with wire.told_as_ours(lambda: False, lambda: None):
+        with wire.told_as_ours(self._target, lambda: False, lambda: None):
             await self._open().StopAnswer(wire.stopped(answer_id, student_id), **given)
 
     async def aclose(self) -> None:

@@ -18,7 +18,6 @@ from grpc_status import rpc_status
 from studyai.v1 import chat_pb2 as pb
 
 from studyai_client.errors import (
-    ConnectionFailedError,
     ConnectionLostError,
     ProtocolError,
     StreamingUnavailableError,
@@ -29,6 +28,7 @@ from studyai_client.errors import (
 from studyai_client.events import Answer, Delta, Finished, FinishReason, Started, Usage
 from studyai_client.options import too_late
 from studyai_client.progress import Ask, Complete, Numbered, Resume
+from studyai_client.unreached import over_grpc
 
 if TYPE_CHECKING:
     import os
@@ -141,10 +141,11 @@ def answer_of(message: pb.CompleteChatImageResponse) -> Answer:
 
 
 @contextmanager
-def told_as_ours(begun: Callable[[], bool], request_id: Callable[[], str | None]) -> Iterator[None]:
+def told_as_ours(where: str, begun: Callable[[], bool], request_id: Callable[[], str | None]) -> Iterator[None]:
     """Raises a call's failures as exceptions of this package.
 
     Args:
+        where: What the channel connects to.
         begun: Tells whether anything had come.
         request_id: Returns the call's name in the engine's logs, if it has one.
 
@@ -154,7 +155,7 @@ def told_as_ours(begun: Callable[[], bool], request_id: Callable[[], str | None]
     try:
         yield
     except grpc.RpcError as error:
-        raise _failure(cast("grpc.Call", error), begun=begun(), request_id=request_id()) from error
+        raise _failure(cast("grpc.Call", error), where, begun=begun(), request_id=request_id()) from error
 
 
 def request_id_in(metadata: Any) -> str | None:
@@ -162,12 +163,12 @@ def request_id_in(metadata: Any) -> str | None:
     return next((str(value) for name, value in metadata or () if name == _REQUEST_ID), None)
 
 
-def _failure(call: grpc.Call, *, begun: bool, request_id: str | None) -> StudyAIError:
+def _failure(call: grpc.Call, where: str, *, begun: bool, request_id: str | None) -> StudyAIError:
     details = _details(call)
     info, delay = _detail(details, ErrorInfo()), _detail(details, RetryInfo())
     message = call.details() or ""
     if info is None or info.domain != _DOMAIN:
-        return _untold(call.code(), message, begun=begun)
+        return _untold(call.code(), message, where, begun=begun)
     return service_error(
         info.reason,
         message,
@@ -177,11 +178,11 @@ def _failure(call: grpc.Call, *, begun: bool, request_id: str | None) -> StudyAI
     )
 
 
-def _untold(code: grpc.StatusCode, message: str, *, begun: bool) -> StudyAIError:
+def _untold(code: grpc.StatusCode, message: str, where: str, *, begun: bool) -> StudyAIError:
     """Returns what a status means that the engine did not send."""
     match code:
         case grpc.StatusCode.UNAVAILABLE if not begun:
-            return ConnectionFailedError("The engine cannot be reached.", retryable=True)
+            return over_grpc(where, message)
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.INTERNAL:
             return ConnectionLostError("The connection to the engine broke.", retryable=True)
         case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -28,6 +28,7 @@ from studyai_client.events import Answer, Delta, Event, Finished, Started, Usage
 from studyai_client.options import STOP_SECONDS
 from studyai_client.progress import Ask, Complete, Numbered, Resume
 from studyai_client.question import MAX_BYTES, Question, too_large
+from studyai_client.unreached import over_http
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -207,7 +208,7 @@ def told_as_ours(deadline: Deadline) -> Iterator[None]:
         raise ProtocolError("An event of the stream is too large.") from error
     except _UNREACHED as error:
         deadline.remaining()
-        raise ConnectionFailedError("The service cannot be reached.", retryable=True) from error
+        raise over_http(error.request.url.netloc.decode("ascii"), error) from error
     except httpx2.RequestError as error:
         deadline.remaining()
         raise ConnectionLostError("The connection to the service broke.", retryable=True) from error

@@ -6,8 +6,10 @@ The address says over what: `http://` and `https://`, or `grpc://` and `grpcs://
 from __future__ import annotations
 
 import random
+import re
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ DEFAULT_TIMEOUT = 120.0
 STOP_SECONDS = 10.0
 """How long stopping an answer may take, on either wire."""
 _YEAR = 31_536_000.0
+_NUMBERS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,8 @@ def _names_a_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
+        if _NUMBERS.fullmatch(host):
+            IPv4Address(host)
         return bool(host.encode("idna")) and not any(letter.isspace() for letter in host)
     except ValueError:
         return False

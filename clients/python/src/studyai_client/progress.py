@@ -205,10 +205,15 @@ class Progress:
             return 0.0
         self._failures += 1
         pause = max(self._backoff.delay(self._failures), error.retry_after or 0.0)
-        hopeless = self._failures > self._backoff.attempts or (error.retry_after or 0.0) > self._backoff.longest_delay
-        if hopeless or not isinstance(error, _PASSING) or not self.deadline.allows(pause):
+        if self._is_hopeless(error) or not isinstance(error, _PASSING) or not self.deadline.allows(pause):
             raise error
         return pause
+
+    def _is_hopeless(self, error: StudyAIError) -> bool:
+        # Once something has come from there, the name is right, and it is the network that is not.
+        nowhere = isinstance(error, ConnectionFailedError) and not error.retryable and not self.started
+        too_long = (error.retry_after or 0.0) > self._backoff.longest_delay
+        return nowhere or too_long or self._failures > self._backoff.attempts
 
     def tell(self, error: StudyAIError) -> StudyAIError:
         """Tells a failure what of the answer there is; returns it."""

@@ -71,5 +71,5 @@ def _grpc_calls() -> ModuleType:
     try:
         from studyai_client import grpc_calls  # noqa: PLC0415 - gRPC is an extra, and takes a while to load
     except ModuleNotFoundError as error:
-        raise ImportError("grpc:// needs an extra: pip install 'studyai-client[grpc]'") from error
+        raise ImportError("grpc:// needs an extra: pip install './clients/python[grpc]'") from error
     return grpc_calls

@@ -21,7 +21,7 @@ def main() -> None:
     try:
         from studyai_client.cli.app import app  # noqa: PLC0415 - it needs what may not be there, and takes a moment
     except ModuleNotFoundError as error:
-        sys.exit(f"studyai: {error.name} is missing: pip install 'studyai-client[cli]'")
+        sys.exit(f"studyai: {error.name} is missing: pip install './clients/python[cli]'")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     app()

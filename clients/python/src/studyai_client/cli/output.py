@@ -224,6 +224,8 @@ class JsonOutput(Output):
 def _advice(error: StudyAIError) -> str:
     """Returns what the user can do about a failure."""
     match error.code:
+        case "CONNECTION_FAILED" if not error.retryable:
+            return "Check the address: --url or STUDYAI_URL; with --grpc, --engine or AI_ENGINE_URL."
         case "CONNECTION_FAILED" | "PROTOCOL" | "ENGINE_UNAVAILABLE" | "UPSTREAM_AUTH":
             return "`studyai doctor` finds out why."
         case "UNAUTHENTICATED":
