@@ -60,21 +60,21 @@ def test_socks_proxy_is_told_with_what_to_install() -> None:
     assert re.fullmatch("studyai: .*SOCKS proxy.* 'socksio' .*\n", said)
 
 
-def test_engine_that_forgot_the_answer_when_it_restarted_is_told_with_what_to_do(service: Service) -> None:
+@pytest.mark.parametrize("quiet", [False, True])
+def test_engine_that_forgot_the_answer_when_it_restarted_is_asked_for_another(service: Service, quiet: bool) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
     port = free_port()
     with ExitStack() as engines:
         first = engines.enter_context(running_engine_process(service.upstream.base_url, port))
-        with started(*ASK, "--grpc", "--engine", f"127.0.0.1:{port}") as process:
+        with started(*ASK, *(["-q"] if quiet else []), "--grpc", "--engine", f"127.0.0.1:{port}") as process:
             assert process.stdout
             assert process.stdout.read(4) == "Some"
             first.stop(signal.SIGKILL)
             engines.enter_context(running_engine_process(service.upstream.base_url, port))
             written, said = process.communicate(timeout=20)
-    assert (process.returncode, written) == (1, "\n")
-    assert "(ANSWER_NOT_FOUND)" in said
-    assert said.endswith("when it restarts: ask again.\n")
-    assert len(service.upstream.requests) == 1
+    assert (process.returncode, written) == (0, "\nHello there.\n")
+    assert ("The service has lost that answer. Another one:" in said) is not quiet
+    assert len(service.upstream.requests) == 2
 
 
 def test_engine_that_is_down_and_a_wrong_token_are_told_with_what_to_do(service: Service) -> None:

@@ -15,7 +15,7 @@ from tests import upstream as up
 from tests.clients.conftest import QUICK, Wire
 from tests.clients.proxy import running_proxy
 from tests.end_to_end.conftest import WORKSHEET
-from tests.processes import free_port, running_gateway_process
+from tests.processes import free_port, running_engine_process, running_gateway_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +88,50 @@ def test_gateway_killed_and_restarted_in_mid_answer_ends_in_the_whole_answer(ser
         answer = Wire(client, "http").ask(f"http://127.0.0.1:{port}", WORKSHEET, "x?", seen=opening(gates, restart))
     assert answer.text == TEXT
     assert len(service.upstream.requests) == 1
+
+
+@pytest.mark.parametrize("wire", [Wire("sync", "http"), Wire("async", "grpc")], ids=["http", "grpc"])
+def test_engine_that_forgot_the_answer_is_asked_for_another(service: Service, wire: Wire) -> None:
+    gates, port, events = gated_answer(service), free_port(), list[sa.Event]()
+    with ExitStack() as running:
+        first = running.enter_context(running_engine_process(service.upstream.base_url, port))
+        gateway = running.enter_context(running_gateway_process(first))
+
+        def restart(text: str) -> None:
+            if text == DELTAS[1]:
+                first.stop(signal.SIGKILL)
+                running.enter_context(running_engine_process(service.upstream.base_url, port))
+
+        def seen(event: sa.Event) -> None:
+            events.append(event)
+            opens(event)
+
+        opens = opening(gates[:2], restart)
+        where = gateway.port if wire.scheme == "http" else port
+        url = f"{wire.scheme}://127.0.0.1:{where}"
+        answer = wire.ask(url, WORKSHEET, "x?", seen=seen, backoff=Backoff(first_delay=0.02))
+    begun = [event for event in events if isinstance(event, sa.Started)]
+    assert len({event.answer_id for event in begun}) == 2
+    assert (answer.text, answer.answer_id) == ("Hello there.", begun[1].answer_id)
+    assert len(service.upstream.requests) == 2
+
+
+def test_engines_that_forget_every_answer_are_asked_three_times() -> None:
+    start = {"type": "start", "timestamp": "2025-10-07T10:30:00Z", "model": "m", "session_id": "s"}
+    gone = {"success": False, "error": "There is no such answer.", "code": "ANSWER_NOT_FOUND", "retryable": False}
+    with up.running_upstream() as server:
+        for number in range(3):
+            told = json.dumps({**start, "answer_id": f"a{number}"})
+            server.script(up.stream_headers(), up.raw(f"id: 0\ndata: {told}\n\n".encode()), up.reset())
+            server.script(up.reply(404, gone))
+        with (
+            StudyAI(server.base_url.removesuffix("/v1"), backoff=QUICK) as studyai,
+            pytest.raises(sa.AnswerNotFoundError) as failed,
+        ):
+            studyai.ask(WORKSHEET, "x?").read()
+        asked = [request for request in server.requests if request.path == "/api/ai/chat-image-stream"]
+    assert (len(asked), len({request.headers["idempotency-key"] for request in asked})) == (3, 1)
+    assert failed.value.answer_id == "a2"
 
 
 def cut_streams(_number: int, first: bytes) -> int | None:

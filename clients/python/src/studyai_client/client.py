@@ -50,7 +50,8 @@ class StudyAI:
         """Asks a question, and returns its answer as a stream of events: `Started`, any `Delta`s, `Finished`.
 
         Nothing is sent before the first event is asked for. Connections that break are made again, and the answer goes
-        on where it was; where streams do not come through, it comes in one piece. The model is asked once.
+        on where it was; where streams do not come through, it comes in one piece. The model is asked once, and again
+        where the service has lost the answer: then `Started` comes once more.
 
         Args:
             picture: A path, the file's bytes or an open binary file; None where the session has a picture.

@@ -29,7 +29,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The first event, once: the question is accepted."""
+    """The first event: the question is accepted.
+
+    It comes once more where the service has lost the answer and another one begins: what came before is no part of it.
+    """
 
     answer_id: str
     """Names this answer, for `resume` and `stop`."""

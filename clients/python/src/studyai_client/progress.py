@@ -1,12 +1,13 @@
 """How to come to the whole of an answer, whatever breaks: without any I/O, so that all four clients go by these rules.
 
 1. Until `Started` has come, the question is sent, and sent again under the same key: it joins the answer there may be.
-2. After that it is never sent again as a stream: the answer is resumed after what was seen.
+2. After that the answer is resumed after what was seen. Where it is not kept any more, because its engine is gone, the
+   question is sent again: another answer begins, with another `Started`.
 3. Where streams do not come through, the fallback is asked under the same key, which joins the same answer; what it
    tells beyond what was seen comes as one more delta.
 
-So the model is asked once. A failure of the model itself is told and not retried: the next question would be another
-answer, and it is the caller's to order it.
+So the model is asked once for each answer that is kept. A failure of the model itself is told and not retried: the
+next question would be another answer, and it is the caller's to order it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ _PASSING = (
 """Failures of the way to an answer, and not of the answer."""
 _CUTS_BEFORE_FALLBACK = 3
 """Streams in a row that break without having brought anything: the way is open, but not for streams."""
+_ASKED_AT_MOST = 3
+"""Of a question whose answers engines forget: as the page does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ class Progress:
         self._streaming = streaming
         self._failures = 0
         self._cuts = 0
-        self._asked = False
+        self._forgotten = 0
+        self._asked = self._anew = False
         self._number: int | None = None
         self._texts: list[str] = []
         self.started: Started | None = None
@@ -148,7 +152,7 @@ class Progress:
             return replace(self._origin, after=self._number)
         if not self._streaming:
             return Complete(self._origin, again)
-        if self.started:
+        if self.started and not self._anew:
             return Resume(self.started.answer_id, self._origin.student_id, self._number)
         return Ask(self._origin, again)
 
@@ -159,6 +163,8 @@ class Progress:
             ProtocolError: It does not fit to what came before.
         """
         event = numbered.event
+        if isinstance(event, Started):
+            self._forget_all_but(event.answer_id)
         seen = self._number is not None and numbered.number <= self._number
         if not isinstance(event, Finished) and seen:
             return None
@@ -178,11 +184,12 @@ class Progress:
         """Notes an answer that came in one reply; yields what the caller has not seen of it.
 
         Raises:
-            AnswerNotFoundError: It is another answer than the one that was begun.
+            ProtocolError: It does not fit to what came before.
         """
+        self._forget_all_but(answer.answer_id)
         seen = self.text
-        if (self.started and self.started.answer_id != answer.answer_id) or not answer.text.startswith(seen):
-            raise AnswerNotFoundError("The answer that was begun is not kept any more.")
+        if not answer.text.startswith(seen):
+            raise ProtocolError("The answer is not what it was before.")
         if not self.started:
             yield self._begin(answer)
         if rest := answer.text[len(seen) :]:
@@ -200,6 +207,8 @@ class Progress:
             StudyAIError: The same, told what of the answer there is: nothing more is to be done.
         """
         self.tell(error)
+        if self._asks_anew(error):
+            return 0.0
         if self._falls_back(error):
             self._streaming, self._failures, self._cuts = False, 0, 0
             return 0.0
@@ -219,6 +228,20 @@ class Progress:
         """Tells a failure what of the answer there is; returns it."""
         error.partial_text, error.answer_id = self.text, self.answer_id
         return error
+
+    def _asks_anew(self, error: StudyAIError) -> bool:
+        if not isinstance(error, AnswerNotFoundError) or isinstance(self._origin, Resume):
+            return False
+        self._forgotten += 1
+        self._anew = self._forgotten < _ASKED_AT_MOST
+        return self._anew
+
+    def _forget_all_but(self, answer_id: str) -> None:
+        """Begins again with another answer than the one that was begun."""
+        self._anew = False
+        if self.started and self.started.answer_id != answer_id:
+            self.started, self._number = None, None
+            self._texts.clear()
 
     def _falls_back(self, error: StudyAIError) -> bool:
         if not self._streaming or isinstance(self._origin, Resume):

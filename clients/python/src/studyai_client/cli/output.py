@@ -62,6 +62,7 @@ class Output:
     def __init__(self, notes: Console, *, quiet: bool) -> None:
         self._notes = notes
         self._quiet = quiet
+        self._begun = False
         self._session: str | None = None
 
     def __enter__(self) -> Self:
@@ -75,7 +76,10 @@ class Output:
 
     def started(self, event: Started) -> None:
         """Says whose answer it is, and by which name it is found again."""
-        self._session = event.session_id
+        self.pause()
+        if self._begun:
+            self.note("The service has lost that answer. Another one:", style="yellow")
+        self._begun, self._session = True, event.session_id
         self.note(f"{event.model} · answer {event.answer_id}")
 
     def delta(self, event: Delta) -> None:
@@ -169,8 +173,8 @@ class TerminalOutput(Output):
         self._rendering.settle()
 
     def started(self, event: Started) -> None:
-        """See `Output`."""
-        self.pause()
+        """See `Output`. What there is of an answer before it stays."""
+        self._rendering.finish()
         super().started(event)
         self._rendering.wait()
 
