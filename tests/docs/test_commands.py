@@ -44,6 +44,7 @@ BRINGS = [
     ("studyai ask", "Hello there."),
     ("studyai doctor", "All is well."),
     ("openssl req", ""),
+    ("thumbnail", ""),
 ]
 """What a command that has the first must write. The first that fits counts."""
 COMMANDS = [block for block in BLOCKS if block.language == "sh"]
@@ -93,14 +94,14 @@ def test_commands_bring_what_the_document_shows(
     running, metrics = service
     told = block.code.replace("ANSWER_ID", answer["answer_id"]).replace("SESSION_ID", answer["session_id"])
     told = told.replace("localhost:3000", f"127.0.0.1:{running.gateway.port}").replace(
-        "photo.jpg", "examples/homework.png"
+        "photo.jpg", f"{ROOT}/examples/homework.png"
     )
     told = told.replace("localhost:9464", f"127.0.0.1:{metrics}").replace("Last-Event-ID: 2", "Last-Event-ID: 0")
     for program in re.findall(r"curl|openssl", told):
         tool(program)
     places = {"STUDYAI_URL": running.url, "AI_ENGINE_URL": f"http://127.0.0.1:{running.engine.port}"}
     told = told.replace(".venv/bin/", f"{os.path.dirname(sys.executable)}/")  # noqa: PTH120 - not resolved: a venv's
-    where = tmp_path if "openssl" in told else ROOT
+    where = tmp_path if re.search("openssl|small.jpg", told) else ROOT
     done = finished(["/bin/bash", "-euc", told], cwd=where, **places)
     assert done.returncode == 0, done.stderr
     wanted = next(brought for part, brought in BRINGS if part in told)

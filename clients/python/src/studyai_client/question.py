@@ -74,15 +74,16 @@ def load_picture(picture: Picture | None) -> bytes:
 
     Raises:
         OSError: The file cannot be read.
+        TypeError: It is none of these.
         ImageUnreadableError: It is empty, or no JPEG, PNG, WebP or GIF.
         PayloadTooLargeError: It is larger than the service takes. No more than that is read.
     """
     if picture is None:
         return b""
-    image = _read(picture)
+    image = read(picture, MAX_BYTES)
     if len(image) > MAX_BYTES:
         raise too_large("The picture")
-    if not _MAGIC.match(image):
+    if not is_picture(image):
         raise ImageUnreadableError("The picture is no JPEG, PNG, WebP or GIF." if image else "The picture is empty.")
     return image
 
@@ -92,21 +93,34 @@ def too_large(what: str) -> PayloadTooLargeError:
     return PayloadTooLargeError(f"{what} has more than {MAX_BYTES // 1024**2} MiB: scale the picture down.")
 
 
-def _read(picture: Picture) -> bytes:
+def is_picture(image: bytes) -> bool:
+    """Tells whether a file begins as a JPEG, PNG, WebP or GIF."""
+    return bool(_MAGIC.match(image))
+
+
+def read(picture: Picture, most: int) -> bytes:
+    """Returns a file's bytes; of one with more than so many, one more.
+
+    Raises:
+        OSError: It cannot be read.
+        TypeError: It is no picture, whichever way it is held.
+    """
     if isinstance(picture, bytes | bytearray | memoryview):
         return bytes(picture)
     if isinstance(picture, str | os.PathLike):
         with Path(picture).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    return _read_file(picture)
+            return _read_file(file, most)
+    if not hasattr(picture, "read"):
+        raise TypeError(f"picture: a path, bytes or an open binary file, not {type(picture).__name__}.")
+    return _read_file(picture, most)
 
 
-def _read_file(file: BinaryFile) -> bytes:
+def _read_file(file: BinaryFile, most: int) -> bytes:
     """Reads to the end or past the limit: a pipe gives less than it is asked for."""
-    read = bytearray()
-    while len(read) <= MAX_BYTES and (more := file.read(MAX_BYTES + 1 - len(read))):
-        read += more
-    return bytes(read)
+    taken = bytearray()
+    while len(taken) <= most and (more := file.read(most + 1 - len(taken))):
+        taken += more
+    return bytes(taken)
 
 
 def _require(kept: bool, rule: str) -> None:

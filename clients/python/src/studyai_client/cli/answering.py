@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from studyai_client.cli import INTERRUPTED
+from studyai_client.cli.pictures import ROOM_OVER_GRPC, ROOM_OVER_HTTP, fitted
 from studyai_client.errors import StudyAIError
 from studyai_client.events import Delta, Finished, Started
 from studyai_client.options import Backoff
-from studyai_client.question import load_picture
 from studyai_client.settings import AskOptions
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def ask(
 ) -> int:
     """Asks, and shows the answer. Whoever leaves early stops it: nobody else waits for it."""
     # Read once, and named: Ctrl-C may have to ask the same again to find out what it stops.
-    image, named = load_picture(picture), AskOptions(**options, key=str(uuid.uuid4()))
+    room = ROOM_OVER_GRPC if connection.address.grpc_target else ROOM_OVER_HTTP
+    image, named = fitted(picture, room, output.note), AskOptions(**options, key=str(uuid.uuid4()))
     if not streaming and not named["session_id"]:
         # The service names one in its streams alone, and this answer is to be asked on about, too.
         named["session_id"] = uuid.uuid4().hex
