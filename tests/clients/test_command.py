@@ -102,7 +102,8 @@ def test_question_that_begins_with_a_minus_is_one(service: Service, question: st
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ask", "page.jpg"], "question is missing"),
+        (["ask", "page.jpg"], "A question is missing: studyai ask PICTURE QUESTION"),
+        (["ask", "no picture at all."], "A picture is missing: studyai ask PICTURE QUESTION, or --session ID"),
         (["ask", "missing.jpg", "What?"], "missing.jpg: No such file"),
         (["ask", PICTURE, "  "], "1 to 4,000 characters"),
         (["ask", PICTURE, "What?", "--url", "nowhere"], "http://host:port"),
@@ -155,6 +156,17 @@ def test_ctrl_c_stops_the_answer_and_what_was_written_can_be_read_again(service:
     status, written, said = run("resume", answer_id, *where(service))
     assert (status, written) == (0, "Some\n")
     assert "stopped" in said
+
+
+def test_ctrl_c_before_the_first_word_speaks_of_nothing_written(service: Service) -> None:
+    service.upstream.script(up.stream_headers(), up.silence())
+    with started(*ASK, *where(service)) as process:
+        assert process.stderr
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        assert process.stderr.read() == "Stopped, before anything was written.\n"
+    service.upstream.requests[0].closed.block()
 
 
 def test_ctrl_c_leaves_an_answer_that_is_only_watched(service: Service) -> None:
@@ -262,6 +274,8 @@ def test_help_fits_a_narrow_terminal(command: tuple[str, ...]) -> None:
     assert (status, said) == (0, "")
     assert "Usage: studyai" in written
     assert max(map(len, written.splitlines())) <= 80
+    assert "[default: (" not in written
+    assert "doctor" not in command or "--grpc" not in written
 
 
 def test_whole_answer_can_be_asked_on_about(service: Service) -> None:

@@ -71,7 +71,8 @@ def ask(
             return _shown(output, show)
         except KeyboardInterrupt:
             answer_id = answer.answer_id or _joined(connection, image, prompt, named)
-            output.interrupted(answer_id, stopped=_stop(connection, answer, answer_id))
+            begun = bool(answer.text) or not streaming
+            output.interrupted(answer_id, stopped=_stop(connection, answer, answer_id), begun=begun)
             return INTERRUPTED
         except OSError:  # the output takes no more
             _stop(connection, answer, answer.answer_id)

@@ -4,6 +4,7 @@
 import re
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TextIO, cast
 
 import typer
@@ -19,6 +20,7 @@ from studyai_client.settings import AskOptions, check_token
 
 _UNREADABLE = 2
 """A file that is named and cannot be read is as wrong as the rest of a command line."""
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 _MINUS = re.compile(r"-(\d|[^-].*\s| )", re.DOTALL)
 """How a question begins, and no option: -3x, or -x = 3."""
 
@@ -136,13 +138,23 @@ def _asked(picture: str, question: str | None, session: str) -> tuple[str | Bina
     """Returns the picture and the question: a single argument is a question about the session's picture."""
     if question is None:
         if not session:
-            raise typer.BadParameter("A question is missing: studyai ask PICTURE QUESTION", param_hint="QUESTION")
+            raise _incomplete(picture)
         return None, picture
     if picture != "-":
         return picture, question
     if cast("TextIO | None", sys.stdin) is None or sys.stdin.isatty():
         raise typer.BadParameter("Pipe a picture into standard input.", param_hint="PICTURE")
     return sys.stdin.buffer, question
+
+
+def _incomplete(only: str) -> typer.BadParameter:
+    """Returns what is wrong with a single argument: a picture or a question, as it looks."""
+    usage = "studyai ask PICTURE QUESTION"
+    if only == "-" or Path(only).suffix.lower() in _PICTURES or Path(only).is_file():
+        return typer.BadParameter(f"A question is missing: {usage}", param_hint="QUESTION")
+    return typer.BadParameter(
+        f"A picture is missing: {usage}, or --session ID for a chat that has one.", param_hint="PICTURE"
+    )
 
 
 def _connection(

@@ -112,10 +112,12 @@ class Output:
         if advice := _advice(error):
             self._say(Text(advice))
 
-    def interrupted(self, answer_id: str | None, *, stopped: bool) -> None:
-        """Says what became of an answer whose reader left."""
+    def interrupted(self, answer_id: str | None, *, stopped: bool, begun: bool = True) -> None:
+        """Says what became of an answer whose reader left; `begun`: whether there may be any of its text."""
         self.pause()
-        if answer_id and stopped:
+        if answer_id and stopped and not begun:
+            self.note("Stopped, before anything was written.")
+        elif answer_id and stopped:
             self.note(f"Stopped. What was written: studyai resume {answer_id}")
         elif answer_id:
             self.note(f"Left. To go on: studyai resume {answer_id}; to stop it: studyai stop {answer_id}")
@@ -193,10 +195,10 @@ class TerminalOutput(Output):
         self._rendering.finish()
         super().failed(error)
 
-    def interrupted(self, answer_id: str | None, *, stopped: bool) -> None:
+    def interrupted(self, answer_id: str | None, *, stopped: bool, begun: bool = True) -> None:
         """See `Output`. What was written stays."""
         self._rendering.finish()
-        super().interrupted(answer_id, stopped=stopped)
+        super().interrupted(answer_id, stopped=stopped, begun=begun)
 
     def _part(self) -> None:
         if not self._quiet:
