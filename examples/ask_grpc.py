@@ -20,7 +20,11 @@ from studyai.v1 import chat_pb2, chat_pb2_grpc
 
 
 def main(picture: str, prompt: str, target: str = "localhost:5001") -> int:
-    """Returns the exit status: 0 for a whole answer, 1 for a failure."""
+    """Returns the exit status: 0 for a whole answer, 1 for a failure.
+
+    Raises:
+        OSError: The picture, or a file for TLS, cannot be read.
+    """
     question = chat_pb2.ImageQuestion(image=Path(picture).read_bytes(), prompt=prompt, subject="math")
     token = os.environ.get("SERVICE_TOKEN", "").partition(",")[0]
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
@@ -31,7 +35,7 @@ def main(picture: str, prompt: str, target: str = "localhost:5001") -> int:
             ):
                 show(message)
         except grpc.RpcError as error:
-            print(f"\nfailed: {reason(error)}", file=sys.stderr)
+            print(f"\nfailed: {reason(error)}: {cast('grpc.Call', error).details()}", file=sys.stderr)
             return 1
     return 0
 
@@ -72,4 +76,10 @@ def reason(error: grpc.RpcError) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]) if len(sys.argv) in (3, 4) else __doc__)
+    if len(sys.argv) not in (3, 4):
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except OSError as error:
+        sys.exit(f"failed: {error}")

@@ -1,4 +1,4 @@
-"""The examples in Node and Go, run as their READMEs say."""
+"""The examples in Node, Go and Python, run as they say of themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests import upstream as up
 from tests.clients.proxy import running_proxy
 from tests.end_to_end.conftest import WORKSHEET, tool
-from tests.processes import clean_environment
+from tests.processes import clean_environment, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,3 +116,33 @@ def test_example_tells_a_failure_by_its_code(service: Service, example: list[str
         _, said = process.communicate(timeout=10)
     assert process.returncode == 1
     assert "failed: IMAGE_UNREADABLE" in said
+
+
+def in_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / "ask_grpc.py"), *arguments]
+    return subprocess.run(command, env=clean_environment(), text=True, capture_output=True, check=False, timeout=20)
+
+
+def test_example_in_python_writes_the_answer(service: Service) -> None:
+    ended = in_python(str(WORKSHEET), "What is x?", f"127.0.0.1:{service.engine.port}")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith("]\nHello there.\n[50 tokens]\n")
+
+
+def test_example_in_python_says_what_failed_and_where(service: Service) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    told = [
+        in_python(__file__, "What is x?", f"127.0.0.1:{service.engine.port}"),
+        in_python(str(WORKSHEET), "What is x?", nowhere),
+        in_python("missing.jpg", "What is x?"),
+    ]
+    assert [ended.returncode for ended in told] == [1, 1, 1]
+    assert re.match(r"\nfailed: IMAGE_UNREADABLE: \w", told[0].stderr)
+    assert re.match(rf"\nfailed: UNAVAILABLE: .*{nowhere}", told[1].stderr)
+    assert told[2].stderr == "failed: [Errno 2] No such file or directory: 'missing.jpg'\n"
+
+
+def test_example_in_python_ends_with_status_2_where_the_command_line_is_wrong() -> None:
+    ended = in_python(str(WORKSHEET))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Usage: python examples/ask_grpc.py PICTURE QUESTION [HOST:PORT]" in ended.stderr
