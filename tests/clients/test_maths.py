@@ -52,6 +52,7 @@ def test_terminal_shows_formulas_as_they_were_written(service: Service) -> None:
         ("The power $2**3 = 8$", None),
         ("It costs $5 and *not* $10, or $5-*up*-$10.", "It costs $5 and not $10, or $5-up-$10."),
         ("`$a` and *b* and `c$`, **un** and *f*(x), 这是**重点**内容", "$a and b and c$, un and f(x), 这是重点内容"),
+        ("The sign \\( opens.", "The sign ( opens."),
         ("Never \\(closed *here*.\n\nEnd.", "Never (closed here. End."),
     ],
 )

@@ -1,6 +1,7 @@
 """The commands. What they can be told is in `parameters`, what they do in the modules beside."""
 
 # No `from __future__ import annotations`: typer reads the annotations.
+import os
 import re
 import sys
 from importlib.metadata import version
@@ -150,7 +151,8 @@ def _asked(picture: str, question: str | None, session: str) -> tuple[str | Bina
 def _incomplete(only: str) -> typer.BadParameter:
     """Returns what is wrong with a single argument: a picture or a question, as it looks."""
     usage = "studyai ask PICTURE QUESTION"
-    if only == "-" or Path(only).suffix.lower() in _PICTURES or Path(only).is_file():
+    is_file = os.path.isfile(only)  # noqa: PTH113 - a question may be too long for a path
+    if only == "-" or Path(only).suffix.lower() in _PICTURES or is_file:
         return typer.BadParameter(f"A question is missing: {usage}", param_hint="QUESTION")
     return typer.BadParameter(
         f"A picture is missing: {usage}, or --session ID for a chat that has one.", param_hint="PICTURE"

@@ -114,7 +114,7 @@ class MarkdownStream:
             spinner = "dots" if self._console.encoding.startswith("utf") else "line"
             return Padding(Spinner(spinner, style="dim"), (int(gap), 0, 0, 0))
         # One line less than the screen has: the cursor stands below.
-        return _Block(_closed(text), gap=gap, height=self._console.height - 1)
+        return _Block(closed(_closed(text)), gap=gap, height=self._console.height - 1)
 
 
 class _Block:
@@ -162,7 +162,7 @@ def _closed(text: str) -> str:
         if seen.count(mark) % 2:
             last = seen.rindex(mark)
             text = f"{text.rstrip()}{mark}" if text[last + len(mark) :].strip() else text[:last]
-    return closed(text)
+    return text
 
 
 def _split(text: str) -> tuple[str, str]:
