@@ -60,8 +60,8 @@ class Proxy:
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # not before: whoever closes joins them
 
     def _pass(self, client: socket.socket, number: int) -> None:
         try:
