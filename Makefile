@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TIMED := tests/engine tests/gateway tests/faults
-TWO := --numprocesses 2 --dist loadfile
 .DEFAULT_GOAL := help
 .PHONY: help run run-cluster soak bench fuzz test setup system proto check-protos web lint format types pytest lock clean
 
@@ -42,9 +41,9 @@ pytest: $(VENV)/dev.stamp ## Run the tests alone; ARGS="-k name" chooses
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	@# What is held to milliseconds runs apart from what needs a whole core.
-	$(BIN)/python -m pytest $(TWO) $(TIMED)
-	$(BIN)/python -m pytest $(TWO) $(TIMED:%=--ignore=%)
+	@# What is held to milliseconds runs apart from what needs a whole core, or waits for processes and browsers.
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TIMED)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(TIMED:%=--ignore=%)
 endif
 
 soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (15 minutes)
