@@ -29,6 +29,7 @@ _QUIET = ("asyncio", "grpc")
 _TRACEBACK = "Traceback (most recent call last)"
 _PLACE = re.compile(r'^ *File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 _MAX_PLACES = 30
+_QUOTE = re.compile(r"""\s*(\bb)?["']""")
 
 log = structlog.get_logger(__name__)
 
@@ -147,7 +148,10 @@ def _escaped(text: str) -> str:
 
 
 def _message_only(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Cuts out of a library's message what may quote: a traceback as text, and asyncio's `repr` of a failed task."""
+    """Cuts out of a library's message what may quote.
+
+    That is a traceback as text, asyncio's `repr` of a failed task, and gRPC's of metadata that it refuses, as a token.
+    """
     text = str(event["event"])
     if _TRACEBACK in text:
         event.setdefault(
@@ -156,6 +160,8 @@ def _message_only(_logger: object, _method: str, event: EventDict) -> EventDict:
         text = text.partition(_TRACEBACK)[0] or "unexpected exception"
     if event.get("logger") == "asyncio":
         text = text.partition("\n")[0]
+    if str(event.get("logger")).startswith("grpc"):
+        text = _QUOTE.split(text, maxsplit=1)[0] or "unexpected exception"
     event["event"] = text.strip()
     return event
 
