@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.25
 """Between two looks whether the server is whole: it tells of its end only when its last call has ended."""
-_AGAIN_SECONDS = 0.05
+_AGAIN_SECONDS = 0.1
 
 
 class Listener:
@@ -30,11 +30,15 @@ class Listener:
         make: Makes a server that serves all there is to serve.
         host: Where to listen.
         port: 0 takes a free one.
-        credentials: For TLS; None listens without.
+        credentials: Makes those of one server, for TLS; None listens without.
     """
 
     def __init__(
-        self, make: Callable[[], grpc.aio.Server], host: str, port: int, credentials: grpc.ServerCredentials | None
+        self,
+        make: Callable[[], grpc.aio.Server],
+        host: str,
+        port: int,
+        credentials: Callable[[], grpc.ServerCredentials] | None,
     ) -> None:
         self._make = make
         self._host = f"[{host}]" if ":" in host else host
@@ -66,7 +70,7 @@ class Listener:
     def _bound(self, server: grpc.aio.Server, address: str) -> int:
         try:
             if self._credentials:
-                return server.add_secure_port(address, self._credentials)
+                return server.add_secure_port(address, self._credentials())
             return server.add_insecure_port(address)
         except RuntimeError:
             raise OSError(
@@ -86,7 +90,8 @@ class Listener:
         while True:
             try:
                 self._server = await self._started()
-            except OSError:  # not free yet
+            except OSError as error:  # not free yet
+                log.warning("cannot listen again yet", why=str(error))
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 return

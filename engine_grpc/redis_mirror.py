@@ -184,7 +184,8 @@ class Mirror:
             return
         if isinstance(result, bytes):
             mirrored.last_id = result.decode()
-        self._touch(mirrored)
+        if self.mirrored.get(answer.started.answer_id) is mirrored:  # else it was forgotten meanwhile
+            self._touch(mirrored)
 
     def _finished(self, mirrored: Mirrored) -> None:
         mirrored.answer.on_grown = nothing

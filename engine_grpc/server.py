@@ -22,7 +22,7 @@ from engine_grpc.service_token import ServiceToken
 from engine_grpc.servicer import ChatServicer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from engine_grpc.registry import Answers
     from engine_grpc.tutor import Tutor
@@ -92,7 +92,7 @@ async def start_engine(
     host: str,
     port: int,
     *,
-    credentials: grpc.ServerCredentials | None,
+    credentials: Callable[[], grpc.ServerCredentials] | None,
     tokens: Sequence[str],
 ) -> Engine:
     """Starts serving.
@@ -102,7 +102,7 @@ async def start_engine(
         answers: The tutor's.
         host: Where to listen.
         port: 0 takes a free one.
-        credentials: For TLS; None listens without.
+        credentials: Makes those of one server, for TLS; None listens without.
         tokens: What callers have to show, one of them; none asks for nothing.
 
     Raises:

@@ -70,25 +70,29 @@ class TlsFiles:
             raise TlsFilesError("ENGINE_TLS_CLIENT_CA_FILE should be certificates of authorities in PEM") from None
 
 
-def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Returns the credentials to listen with, which follow the files from now on.
+class ServerTls:
+    """What to listen with, which follows the files from now on.
+
+    Args:
+        files: Where it is read from.
 
     Raises:
         TlsFilesError: The files cannot be used.
     """
-    renewal: Any = _Renewal(files)  # may return None, as documented
-    return grpc.dynamic_ssl_server_credentials(files.read(), renewal, files.client_ca is not None)
-
-
-class _Renewal:
-    """What gRPC calls before each handshake, in threads of its own."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._seen = files.stamp()
+        self._latest = files.read()
         self._lock = threading.Lock()
 
-    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+    def credentials(self) -> grpc.ServerCredentials:
+        """Returns credentials for one server: gRPC uses up what they begin with."""
+        renewal: Any = self._renewed  # may return None, as documented
+        return grpc.dynamic_ssl_server_credentials(self._latest, renewal, self._files.client_ca is not None)
+
+    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        """What gRPC calls before each handshake, in threads of its own; None: what there was stays in use."""
         with self._lock:
             # Taken before the files are read: what changes meanwhile is new again the next time.
             stamp = self._files.stamp()
@@ -99,12 +103,12 @@ class _Renewal:
 
     def _read(self) -> grpc.ServerCertificateConfiguration | None:
         try:
-            renewed = self._files.read()
+            self._latest = self._files.read()
         except TlsFilesError as error:
             log.warning("new TLS files cannot be used, the former stay in use", why=str(error))
             return None
         log.info("TLS files renewed")
-        return renewed
+        return self._latest
 
 
 def _read(path: Path, setting: str) -> bytes:

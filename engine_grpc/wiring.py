@@ -19,7 +19,7 @@ from engine_grpc.registry import Keeping
 from engine_grpc.retired_models import retirement_warning
 from engine_grpc.sessions import MemorySessions
 from engine_grpc.shared import Unshared
-from engine_grpc.tls import server_credentials
+from engine_grpc.tls import ServerTls
 from engine_grpc.writer import Deadlines
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ def end_log(settings: EngineSettings) -> Callable[[Answer], None]:
     return functools.partial(log_end, words=settings.log_prompts)
 
 
-def listening_credentials(settings: EngineSettings) -> grpc.ServerCredentials | None:
-    """Returns what to listen with (None: without TLS), with a warning where INSECURE leaves something out."""
+def listening_credentials(settings: EngineSettings) -> Callable[[], grpc.ServerCredentials] | None:
+    """Returns what makes a server's credentials (None: no TLS), with a warning where INSECURE leaves something out."""
     if settings.unprotected:
         log.warning("other machines can reach this engine as INSECURE=true allows it", missing=settings.unprotected)
-    return server_credentials(settings.tls_files) if settings.tls_files else None
+    return ServerTls(settings.tls_files).credentials if settings.tls_files else None
 
 
 def model_options(settings: EngineSettings, base_url: str | None, name: str) -> OpenAIOptions:

@@ -39,6 +39,14 @@ def test_setting_that_is_no_address_is_the_one_that_is_named(tmp_path: Path, nam
     assert re.search(rf"Invalid value for (\S+ or )?{name}:", re.sub(r"[\s│]+", " ", said))
 
 
+def test_token_of_the_environment_goes_to_no_address_that_a_folder_names(service: Service, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"STUDYAI_URL={service.url}\n")
+    status, _, said = run(*ASK, cwd=tmp_path, settings={"STUDYAI_TOKEN": "secret", "PORT": str(free_port())})
+    assert status == 1
+    assert said.startswith("studyai: STUDYAI_URL of .env is left out: its token is the environment's.\n")
+    assert run(*ASK, cwd=tmp_path)[0] == 0
+
+
 def test_missing_files_are_named_in_a_line(tmp_path: Path) -> None:
     assert run("ask", "page.jpg", "x?", cwd=tmp_path) == (2, "", "studyai: page.jpg: No such file or directory\n")
     assert run("ask", ".", "x?", cwd=tmp_path) == (2, "", "studyai: .: Is a directory\n")

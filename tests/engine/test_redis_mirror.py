@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -126,4 +127,32 @@ async def test_redis_that_refuses_even_the_scripts_is_not_asked_at_the_pace_of_t
         await until(lambda: len(link.asked_at) > 2)
     pauses = [later - sooner for sooner, later in itertools.pairwise(link.asked_at)]
     assert min(pauses) > 0.4
+    await link.aclose()
+
+
+class Meanwhile(Refusing):
+    """Something happens while it is asked for the second time."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__()
+        self._happens = happens
+
+    async def attempt(self, commands: Callable[[Any], Awaitable[Any]], within: float = 0) -> Any:
+        if len(self.asked_at) == 1:
+            self._happens()
+        return await super().attempt(commands, within)
+
+
+async def test_answer_that_is_forgotten_while_it_is_being_written_stays_forgotten() -> None:
+    def happens() -> None:
+        answer.end(END)
+        ended(mirror, 2 * KEPT)
+
+    link = Meanwhile(happens)
+    mirror, answer = Mirror(link, answer_ttl=60), Answer(Started(student_id="anna", session_id="s", model="m"))
+    mirror.add(Mirrored(answer, Head(answer.started, "engine", ""), b"", lambda: None, NOTHING))
+    async with running(mirror):
+        await until(lambda: len(link.asked_at) > 2)
+        held = [kept for kept in gc.get_objects() if isinstance(kept, Mirrored) and kept.answer is answer]
+    assert not held
     await link.aclose()

@@ -19,6 +19,7 @@ from engine_grpc.log import configure_logging
 from tests import upstream as up
 from tests.certificates import Authority
 from tests.engine.harness import read, request, running_engine
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -67,6 +68,19 @@ async def told(engine: RunningEngine, credentials: grpc.ChannelCredentials | Non
 async def test_caller_who_trusts_the_authority_is_answered(engine: RunningEngine) -> None:
     assert await told(engine, OURS.trusted()) == ANSWER
     assert await told(engine, OURS.trusted(), "127.0.0.1") == ANSWER
+
+
+async def test_engine_goes_on_with_tls_after_a_call_that_grpc_cannot_read(engine: RunningEngine) -> None:
+    async with grpc.aio.secure_channel(f"localhost:{engine.port}", OURS.trusted()) as channel:
+        path: Any = b"/\xff"
+        unreadable: Any = channel.unary_unary(path)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await unreadable(b"", timeout=1)
+    await until(lambda: answers(engine))
+
+
+async def answers(engine: RunningEngine) -> bool:
+    return await told(engine, OURS.trusted()) == ANSWER
 
 
 async def test_caller_who_trusts_others_does_not_ask(engine: RunningEngine, upstream: Upstream) -> None:

@@ -111,6 +111,7 @@ class Progress:
         self._cuts = 0
         self._forgotten = 0
         self._asked = self._anew = False
+        self._repeated = 0
         self._number: int | None = None
         self._texts: list[str] = []
         self.started: Started | None = None
@@ -163,8 +164,9 @@ class Progress:
             ProtocolError: It does not fit to what came before.
         """
         event = numbered.event
-        if isinstance(event, Started):
-            self._forget_all_but(event.answer_id)
+        if isinstance(event, Started) and self._joins_again(event):
+            self._number = numbered.number
+            return None
         seen = self._number is not None and numbered.number <= self._number
         if not isinstance(event, Finished) and seen:
             return None
@@ -175,7 +177,7 @@ class Progress:
             case Started():
                 self.started = event
             case Delta():
-                self._texts.append(event.text)
+                return self._unseen(event)
             case Finished():
                 return self._finish(event)
         return event
@@ -236,11 +238,27 @@ class Progress:
         self._anew = self._forgotten < _ASKED_AT_MOST
         return self._anew
 
+    def _joins_again(self, started: Started) -> bool:
+        """Whether a question that was asked anew has come to the answer that was begun: it is told from its start."""
+        anew, same = self._anew, bool(self.started) and self.answer_id == started.answer_id
+        self._forget_all_but(started.answer_id)
+        self._repeated = len(self.text) if anew and same else self._repeated
+        return anew and same
+
+    def _unseen(self, delta: Delta) -> Delta | None:
+        """Notes what of a delta the caller has not seen; where it is told again, it may be cut at other places."""
+        text = delta.text[self._repeated :]
+        self._repeated -= min(self._repeated, len(delta.text))
+        if not text:
+            return None
+        self._texts.append(text)
+        return Delta(text=text)
+
     def _forget_all_but(self, answer_id: str) -> None:
         """Begins again with another answer than the one that was begun."""
         self._anew = False
         if self.started and self.started.answer_id != answer_id:
-            self.started, self._number = None, None
+            self.started, self._number, self._repeated = None, None, 0
             self._texts.clear()
 
     def _falls_back(self, error: StudyAIError) -> bool:

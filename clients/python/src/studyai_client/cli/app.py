@@ -57,6 +57,8 @@ def studyai(
         print(f"studyai {version('studyai-client')}")
         raise typer.Exit
     try:
+        for address in environment.withheld():
+            print(f"studyai: {address} of .env is left out: its token is the environment's.", file=sys.stderr)
         environment.complete()
     except (UnicodeDecodeError, OSError) as error:
         fault = f": {error.strerror}" if isinstance(error, OSError) else " is not UTF-8: save it as that."

@@ -11,15 +11,34 @@ _OURS = re.compile(r"STUDYAI_\w+|AI_ENGINE_\w+|SERVICE_TOKEN|PORT|ENGINE_PORT")
 """What commands read; the rest of the file is the services', and not for the libraries here to find."""
 
 
+_FOR_THE_TOKEN = {"STUDYAI_TOKEN": "STUDYAI_URL", "SERVICE_TOKEN": "AI_ENGINE_URL"}
+"""Where each token goes."""
+
+
 def settings() -> dict[str, str]:
     """Returns them as the services read them: the environment wins over the file, and empty counts as unset.
+
+    But a token of the environment goes to no address of the file's, which may have come with a folder from anywhere.
 
     Raises:
         UnicodeDecodeError: The file is not UTF-8.
         OSError: It cannot be read.
     """
-    sources = (dotenv_values(".env"), os.environ)
-    return {name: value for source in sources for name, value in source.items() if value}
+    left_out = withheld()
+    file = {name: value for name, value in dotenv_values(".env").items() if name not in left_out}
+    return {name: value for source in (file, os.environ) for name, value in source.items() if value}
+
+
+def withheld() -> list[str]:
+    """Returns the addresses of the file that are left out, since their tokens are the environment's; see `settings`."""
+    file = dotenv_values(".env")
+    return [
+        address
+        for token, address in _FOR_THE_TOKEN.items()
+        if file.get(address)
+        and not os.environ.get(address)
+        and (os.environ.get(token) or file.get(token)) != file.get(token)
+    ]
 
 
 def complete() -> None:
