@@ -81,7 +81,7 @@ class Listener:
         while True:
             try:
                 await self._server.wait_for_termination(_LOOK_SECONDS)
-            except Exception:
+            except Exception:  # what broke it, whatever that is: no call is taken here any more
                 log.exception("gRPC's server broke, another takes its place")
                 await self._replace()
 

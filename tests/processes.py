@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol
 
 import grpc
+
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,15 +136,14 @@ def running_gateway_process(*engines: Served, port: int = 0, **settings: str) ->
 
 def wait_until_ready(url: str, process: Process) -> None:
     """Waits until `url` answers 200."""
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            assert process.running, process.log
-            time.sleep(0.05)
-    raise TimeoutError(process.log)
+
+    def answers() -> bool:
+        assert process.running, process.log
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return True
+        return False
+
+    eventually(answers, START_SECONDS, lambda: process.log)
 
 
 @contextmanager

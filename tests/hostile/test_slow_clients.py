@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,10 +61,11 @@ def _attack(gateway: Process, how: list[str]) -> subprocess.Popen[bytes]:
 
 def _while_running(attacker: subprocess.Popen[bytes]) -> Iterator[None]:
     """Again and again until the attack is over, and once at least. It ends by itself."""
-    yield
-    while attacker.poll() is None:
-        time.sleep(0.05)
+    while attacker.returncode is None:
         yield
+        with suppress(subprocess.TimeoutExpired):
+            attacker.wait(0.05)
+    yield
 
 
 def _seconds_to_answer(gateway: Process) -> float:

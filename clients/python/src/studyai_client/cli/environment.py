@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _OURS = re.compile(r"STUDYAI_\w+|AI_ENGINE_\w+|SERVICE_TOKEN|PORT|ENGINE_PORT")
 """What commands read; the rest of the file is the services', and not for the libraries here to find."""
@@ -24,14 +28,18 @@ def settings() -> dict[str, str]:
         UnicodeDecodeError: The file is not UTF-8.
         OSError: It cannot be read.
     """
-    left_out = withheld()
-    file = {name: value for name, value in dotenv_values(".env").items() if name not in left_out}
+    file = dotenv_values(".env")
+    for address in _withheld(file):
+        del file[address]
     return {name: value for source in (file, os.environ) for name, value in source.items() if value}
 
 
 def withheld() -> list[str]:
     """Returns the addresses of the file that are left out, since their tokens are the environment's; see `settings`."""
-    file = dotenv_values(".env")
+    return _withheld(dotenv_values(".env"))
+
+
+def _withheld(file: Mapping[str, str | None]) -> list[str]:
     return [
         address
         for token, address in _FOR_THE_TOKEN.items()

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 _WHERE, _HOW, _WHO = "Where StudyAI is", "How the answer is shown", "Who asks, and where it belongs"
+
+
+def _engine(what: str) -> Any:
+    return typer.Option(
+        envvar="AI_ENGINE_URL", metavar="HOST:PORT", help=what, show_default=False, rich_help_panel=_WHERE
+    )
 
 
 def _authorities(file: str | None) -> str | None:
@@ -39,26 +45,8 @@ Grpc = Annotated[
         "--grpc", metavar="", help="Ask the engine itself, over gRPC, instead of the gateway.", rich_help_panel=_WHERE
     ),
 ]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        envvar="AI_ENGINE_URL",
-        metavar="HOST:PORT",
-        help="The engine that --grpc asks. Else 127.0.0.1:5001, or the port in ENGINE_PORT.",
-        show_default=False,
-        rich_help_panel=_WHERE,
-    ),
-]
-Engines = Annotated[
-    str | None,
-    typer.Option(
-        envvar="AI_ENGINE_URL",
-        metavar="HOST:PORT",
-        help="The engine; of several, comma-separated, each is asked.",
-        show_default=False,
-        rich_help_panel=_WHERE,
-    ),
-]
+Engine = Annotated[str | None, _engine("The engine that --grpc asks. Else 127.0.0.1:5001, or the port in ENGINE_PORT.")]
+Engines = Annotated[str | None, _engine("The engine; of several, comma-separated, each is asked.")]
 CaFile = Annotated[
     str | None,
     typer.Option(
