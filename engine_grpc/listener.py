@@ -1,7 +1,8 @@
 """Where the engine listens, with another gRPC server where one broke.
 
 In grpcio 1.85 a call whose path is not UTF-8 ends the server that gets it, for good and for everybody: it decodes the
-path where nothing catches what that raises. The calls that run go on, and its port is free again at once.
+path where nothing catches what that raises. Its port is free again at once. Most of the calls that run there go on;
+some have been seen cut (UNAVAILABLE), and are their callers' to resume.
 """
 
 from __future__ import annotations
