@@ -120,26 +120,23 @@ def test_axe_finds_nothing_while_an_answer_comes_is_stopped_or_fails_nor_offline
     page.context.set_offline(False)
 
 
+FITS = "document.documentElement.scrollWidth <= innerWidth"
+TOO_WIDE = f"$${'+'.join('abcdefghijklmnop' * 3)}$$\n\n| a | b |\n|---|---|\n|{'wide ' * 9}|{'x' * 99}|\n"
+
+
 @pytest.mark.parametrize("path", ["/", "/playground"])
 def test_nothing_is_wider_than_the_smallest_phone_nor_than_a_page_at_twice_its_size(
     page: Page, service: Service, path: str
 ) -> None:
-    script(
-        service,
-        "$$"
-        + "+".join("abcdefghijklmnop" * 3)
-        + "$$\n\n| a | b |\n|---|---|\n|"
-        + "wide " * 9
-        + "|"
-        + "x" * 99
-        + "|\n",
-    )
+    script(service, TOO_WIDE)
     ask(page)
-    expect(page.locator(".answer td").last).to_be_visible()
+    expect(page.get_by_role("button", name="Ask")).to_be_visible()
     page.goto(service.url + path)
     for width in (320, 640):  # 640 is what is left of 1,280 at 200 %
         page.set_viewport_size({"width": width, "height": 700})
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        if path == "/":
+            expect(page.locator(".answer td").last).to_be_visible()
+        assert page.evaluate(FITS)
         if path == "/":
             page.get_by_label("Settings").click()
             box = page.locator(".sheet").bounding_box()
@@ -149,7 +146,15 @@ def test_nothing_is_wider_than_the_smallest_phone_nor_than_a_page_at_twice_its_s
             page.keyboard.press("Escape")
 
 
-FITS = "document.documentElement.scrollWidth <= innerWidth"
+def test_nothing_is_wider_than_the_smallest_phone_while_an_answer_comes(page: Page, service: Service) -> None:
+    page.set_viewport_size({"width": 320, "height": 568})
+    rest = gated(service, TOO_WIDE, "The end.")
+    ask(page)
+    expect(page.locator(".answer td").last).to_be_visible()
+    expect(page.get_by_role("button", name="Stop generating")).to_be_visible()
+    assert page.evaluate(FITS)
+    rest.set()
+    expect(page.locator(".answer")).to_contain_text("The end.")
 
 
 @on_a_phone
@@ -160,9 +165,13 @@ def test_text_at_twice_its_size_fits_the_smallest_phone_and_so_does_the_question
     page.context.new_cdp_session(page).send("Page.setFontSizes", {"fontSizes": {"standard": 32}})
     assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 32
     assert page.evaluate(FITS)
-    script(service, ANSWER)
+    end = gated(service, ANSWER, "\nThe end.")
     ask(page)
-    expect(page.locator(".answer li")).to_have_text("check it")
+    expect(page.get_by_role("button", name="Stop generating")).to_be_visible()
+    expect(page.locator(".answer pre")).to_be_visible()
+    assert page.evaluate(FITS)
+    end.set()
+    expect(page.locator(".answer")).to_contain_text("The end.")
     expect(page.get_by_role("button", name="Ask")).to_be_visible()
     assert page.evaluate(FITS)
     box = page.get_by_role("textbox", name="Your question").bounding_box()
