@@ -21,7 +21,10 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-START_SECONDS = 30
+START_SECONDS = 60
+"""On a machine that does much else, too: a process that has ended is not waited for."""
+PERSISTENT = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
+"""A channel's options: between two tries gRPC's own pauses grow, and a start would be noticed late or too late."""
 _PORTS = range(20_000, 32_000, 2)
 """Outside of what the system gives to connections by itself, so that who is restarted finds its port free again."""
 _SHARES = 8
@@ -119,8 +122,8 @@ def running_engine_process(base_url: str, port: int = 0, /, **settings: str) -> 
     port = port or free_port()
     defaults = {"OPENAI_API_KEY": "sk-canary-key", "OPENAI_BASE_URL": base_url}
     with _ended(Process("engine_grpc", port, {**defaults, "ENGINE_PORT": str(port), **settings})) as process:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            grpc.channel_ready_future(channel).result(START_SECONDS)
+        with grpc.insecure_channel(f"127.0.0.1:{port}", PERSISTENT) as channel:
+            wait_until_connected(channel, process)
         yield process
 
 
@@ -132,6 +135,20 @@ def running_gateway_process(*engines: Served, port: int = 0, **settings: str) ->
     with _ended(Process("sse_gateway", port, {"AI_ENGINE_URL": urls, "PORT": str(port), **settings})) as process:
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
         yield process
+
+
+def wait_until_connected(channel: grpc.Channel, process: Process) -> None:
+    """Waits until a channel, made with `PERSISTENT`, reaches the engine at its other end."""
+    connecting = grpc.channel_ready_future(channel)
+
+    def is_connected() -> bool:
+        assert process.running, process.log
+        return bool(connecting.done())
+
+    try:
+        eventually(is_connected, START_SECONDS, lambda: process.log)
+    finally:
+        connecting.cancel()
 
 
 def wait_until_ready(url: str, process: Process) -> None:

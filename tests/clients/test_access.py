@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from studyai_client import AsyncStudyAI, Backoff, ConnectionFailedError, StudyAI, Tls, UnauthenticatedError
@@ -20,7 +21,7 @@ from tests.clients.conftest import WIRES, Wire
 from tests.clients.terminal import run
 from tests.end_to_end.conftest import WORKSHEET
 from tests.gateway.tokens import SECRET, token
-from tests.processes import Process, free_port, running_gateway_process
+from tests.processes import PERSISTENT, Process, free_port, running_gateway_process, wait_until_connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,8 @@ def test_line_end_behind_a_token_is_no_part_of_it(service: Service) -> None:
 def test_engine_with_mutual_tls_and_a_service_token_lets_in_who_has_both(service: Service, tmp_path: Path) -> None:
     authority = Authority()
     certificate, key = authority.issue("engine.internal").write(tmp_path, "engine")
-    own_certificate, own_key = authority.issue("caller").write(tmp_path, "caller")
+    caller = authority.issue("caller")
+    own_certificate, own_key = caller.write(tmp_path, "caller")
     ca = authority.write(tmp_path / "ca.pem")
     settings = {"ENGINE_TLS_CERT_FILE": str(certificate), "ENGINE_TLS_KEY_FILE": str(key)}
     tls = Tls(ca_file=ca, cert_file=own_certificate, key_file=own_key, server_name="engine.internal")
@@ -89,9 +91,11 @@ def test_engine_with_mutual_tls_and_a_service_token_lets_in_who_has_both(service
     with ExitStack() as stack:
         engine = Process("engine_grpc", port, settings)
         stack.callback(engine.stop)
+        options = [("grpc.ssl_target_name_override", "engine.internal"), *PERSISTENT]
+        with grpc.secure_channel(f"127.0.0.1:{port}", authority.trusted(caller), options) as channel:
+            wait_until_connected(channel, engine)
         url = f"grpcs://127.0.0.1:{port}"
         for wire in (Wire("sync", "grpcs"), Wire("async", "grpcs")):
-            # It comes up meanwhile: the client tries again until then.
             assert wire.ask(url, WORKSHEET, "x?", tls=tls, token=SERVICE_TOKEN).text == "Hello there."
             with pytest.raises(UnauthenticatedError):
                 wire.ask(url, WORKSHEET, "x?", tls=tls)

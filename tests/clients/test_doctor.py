@@ -13,7 +13,14 @@ from tests import upstream as up
 from tests.certificates import Authority
 from tests.clients.terminal import PICTURE, run
 from tests.gateway.tokens import SECRET, token
-from tests.processes import START_SECONDS, Process, free_port, running_engine_process, running_gateway_process
+from tests.processes import (
+    PERSISTENT,
+    Process,
+    free_port,
+    running_engine_process,
+    running_gateway_process,
+    wait_until_connected,
+)
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -125,10 +132,11 @@ def engine_with_mutual_tls(folder: Path, model: str = "http://127.0.0.1:9/v1") -
     settings = {"OPENAI_API_KEY": KEY, "ENGINE_PORT": str(port), "SERVICE_TOKEN": TOKEN, "OPENAI_BASE_URL": model}
     settings |= {"ENGINE_TLS_CERT_FILE": str(certificate), "ENGINE_TLS_KEY_FILE": str(key)}
     with ExitStack() as stack:
-        stack.callback(Process("engine_grpc", port, settings | {"ENGINE_TLS_CLIENT_CA_FILE": str(ca)}).stop)
-        named = [("grpc.ssl_target_name_override", "engine.internal")]
-        with grpc.secure_channel(f"127.0.0.1:{port}", authority.trusted(caller), named) as channel:
-            grpc.channel_ready_future(channel).result(START_SECONDS)
+        engine = Process("engine_grpc", port, settings | {"ENGINE_TLS_CLIENT_CA_FILE": str(ca)})
+        stack.callback(engine.stop)
+        options = [("grpc.ssl_target_name_override", "engine.internal"), *PERSISTENT]
+        with grpc.secure_channel(f"127.0.0.1:{port}", authority.trusted(caller), options) as channel:
+            wait_until_connected(channel, engine)
         yield port
 
 

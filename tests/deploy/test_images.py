@@ -27,6 +27,11 @@ PROBED = {"engine": "ENGINE_METRICS_PORT", "gateway": "PORT"}
 MANIFESTS: list[Any] = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "studyai.yaml").read_text()))
 
 
+BUILDING_SECONDS = 600
+"""All steps of both images, each of which has a bound of its own. It counts for the test that comes first."""
+pytestmark = pytest.mark.timeout(BUILDING_SECONDS)
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Image]]:
     folder = tmp_path_factory.mktemp("images")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from tests.faults.phases import Phase
     from tests.faults.service import Service
 
-pytestmark = pytest.mark.timeout(60)
-
 LEAVES: dict[str, Callable[[Client], None]] = {
     "RST": Client.reset,
     "FIN": Client.close,

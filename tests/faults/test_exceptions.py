@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from tests.faults.service import Service
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @dataclass(frozen=True)
 class Broken:

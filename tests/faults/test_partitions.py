@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from tests.faults.network import Link
     from tests.faults.service import Service
 
-pytestmark = [
-    pytest.mark.timeout(60),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TOLD_SECONDS = 1.0
 CONNECT_SECONDS = 5.0

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from tests.faults.phases import Phase
     from tests.faults.service import Service
 
-pytestmark = pytest.mark.timeout(60)
-
 WAITING = ["before the first event", "before the first token", "mid-stream"]
 """The phases in which somebody waits for the services."""
 PAUSE_SECONDS = 1.5

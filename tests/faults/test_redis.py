@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Change = Callable[["Shared"], None]
     Fault = tuple[Change, Change]
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WORDS = ["Hi", " there", ", Anna", "."]
 TRUTH = "".join(WORDS)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tests.processes import Process
     from tests.upstream import Connection
 
-pytestmark = pytest.mark.timeout(60)
-
 FINISH_REASONS = {
     chat_pb2.FINISH_REASON_STOP: "stop",
     chat_pb2.FINISH_REASON_LENGTH: "length",
