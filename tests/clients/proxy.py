@@ -18,10 +18,10 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """A way to a port of this machine, at a port of its own."""
+    """A way to a port of this machine, at a port of its own; new connections may be sent to another."""
 
     def __init__(self, to: int, rule: Rule) -> None:
-        self._to = to
+        self.to = to
         self._rule = rule
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -65,7 +65,7 @@ class Proxy:
 
     def _pass(self, client: socket.socket, number: int) -> None:
         try:
-            service = socket.create_connection(("127.0.0.1", self._to), 5)
+            service = socket.create_connection(("127.0.0.1", self.to), 5)
             service.settimeout(None)  # once it is there it may be silent
         except OSError:
             _reset(client)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import upstream as up
+from tests.clients.proxy import running_proxy
 from tests.clients.terminal import ASK, run, started
 from tests.gateway.tokens import SECRET
 from tests.processes import free_port, running_engine_process, running_gateway_process
@@ -41,7 +42,8 @@ def test_setting_that_is_no_address_is_the_one_that_is_named(tmp_path: Path, nam
 
 def test_token_of_the_environment_goes_to_no_address_that_a_folder_names(service: Service, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"STUDYAI_URL={service.url}\n")
-    status, _, said = run(*ASK, cwd=tmp_path, settings={"STUDYAI_TOKEN": "secret", "PORT": str(free_port())})
+    nowhere = {"STUDYAI_TOKEN": "secret", "PORT": str(free_port())}
+    status, _, said = run(*ASK, "--timeout", "0.5", cwd=tmp_path, settings=nowhere)
     assert status == 1
     assert said.startswith("studyai: STUDYAI_URL of .env is left out: its token is the environment's.\n")
     assert run(*ASK, cwd=tmp_path)[0] == 0
@@ -71,14 +73,16 @@ def test_socks_proxy_is_told_with_what_to_install() -> None:
 @pytest.mark.parametrize("quiet", [False, True])
 def test_engine_that_forgot_the_answer_when_it_restarted_is_asked_for_another(service: Service, quiet: bool) -> None:
     service.upstream.script(up.stream_headers(), up.chunk("Some"), up.silence())
-    port = free_port()
-    with ExitStack() as engines:
-        first = engines.enter_context(running_engine_process(service.upstream.base_url, port))
-        with started(*ASK, *(["-q"] if quiet else []), "--grpc", "--engine", f"127.0.0.1:{port}") as process:
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(running_engine_process(service.upstream.base_url)) for _ in range(2))
+        proxy = stack.enter_context(running_proxy(first.port))
+        where = ("--grpc", "--engine", f"127.0.0.1:{proxy.port}")
+        with started(*ASK, *(["-q"] if quiet else []), *where) as process:
             assert process.stdout
             assert process.stdout.read(4) == "Some"
+            # The one that has restarted is there at once: how long that takes is no matter of the command's patience.
+            proxy.to = second.port
             first.stop(signal.SIGKILL)
-            engines.enter_context(running_engine_process(service.upstream.base_url, port))
             written, said = process.communicate(timeout=20)
     assert (process.returncode, written) == (0, "\nHello there.\n")
     assert ("The service has lost that answer. Another one:" in said) is not quiet

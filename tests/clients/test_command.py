@@ -164,11 +164,12 @@ def test_ctrl_c_before_the_first_word_speaks_of_nothing_written(service: Service
     with started(*ASK, *where(service)) as process:
         assert process.stderr
         process.stderr.readline()
+        asked = service.upstream.block_request()
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 130
         # What was being printed just then may be printed twice.
         assert process.stderr.read().endswith("Stopped, before anything was written.\n")
-    service.upstream.requests[0].closed.block()
+    asked.closed.block()
 
 
 def test_ctrl_c_leaves_an_answer_that_is_only_watched(service: Service) -> None:
