@@ -138,6 +138,8 @@ def test_finished_answer_is_fetched_as_json_and_an_unfinished_one_is_202(service
     assert early.json() == {"answer_id": answer_id, "status": "in_progress"}
     for opening in gates:
         opening.set()
+    with resume(service, answer_id) as reply:
+        assert [event for _, event in events_of(reply)][-1]["type"] == "end"
     done = requests.get(url, timeout=10)
     assert done.status_code == 200
     assert (done.json()["response"], done.json()["tokens_used"]) == (TEXT, 50)

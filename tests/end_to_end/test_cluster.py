@@ -15,15 +15,21 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 import requests
+from redis import Redis
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
+from engine_grpc.question import ANONYMOUS
+from engine_grpc.redis_scripts import session_name
 from tests import upstream as up
 from tests.end_to_end.conftest import WORKSHEET, body
 from tests.processes import Process, running_engine_process, running_gateway_process
 from tests.redis_server import running_redis
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.redis_server import RedisServer
 
 WORDS = ["The", " answer", " is", " 6."]
 STUDENTS = ["anna", "ben"]
@@ -34,6 +40,7 @@ class Cluster:
     """The whole service, twice."""
 
     upstream: up.Upstream
+    redis: RedisServer
     engines: list[Process]
     gateways: list[Process]
 
@@ -51,7 +58,7 @@ def running_cluster() -> Iterator[Cluster]:
         ]
         # Each gateway has its favourite, so that a test can tell which engine it asks.
         gateways = [stack.enter_context(running_gateway_process(engine)) for engine in engines]
-        yield Cluster(upstream, engines, gateways)
+        yield Cluster(upstream, redis, engines, gateways)
 
 
 @pytest.fixture
@@ -88,9 +95,17 @@ def test_fifty_at_once_with_one_key_over_routes_and_gateways_ask_the_model_once(
     assert len(cluster.upstream.requests) == 1
 
 
+def until_remembered(cluster: Cluster, student: str, session: str) -> None:
+    """Waits for a session's picture and turn, which an engine gives to Redis beside its answer."""
+    name = session_name(student, session)
+    with Redis.from_url(cluster.redis.url) as store:
+        eventually(lambda: store.exists(f"{name}:picture", f"{name}:turns") == 2)
+
+
 def test_follow_up_on_another_engine_is_about_the_earlier_picture(cluster: Cluster) -> None:
     session = f"chat-{uuid.uuid4()}"
     requests.post(cluster.url(0), json=body(session_id=session), timeout=10)
+    until_remembered(cluster, ANONYMOUS, session)
     again = requests.post(cluster.url(1), json={"prompt": "Why?", "session_id": session}, timeout=10)
     assert again.status_code == 200
     first, second = (asked.json["messages"] for asked in cluster.upstream.requests)
@@ -133,6 +148,7 @@ def test_answers_sessions_and_keys_of_one_student_are_nothing_to_another(cluster
         asks = body(student_id=student, session_id=session, prompt=f"of {student}")
         reply = requests.post(cluster.url(number), json=asks, headers={"Idempotency-Key": key}, timeout=10)
         answers[student] = reply.json()
+        until_remembered(cluster, student, session)
     assert [answers[student]["response"] for student in STUDENTS] == ["for anna", "for ben"]
     for owner, student, place in itertools.product(STUDENTS, [*STUDENTS, ""], range(2)):
         url = cluster.url(place, f"/api/ai/answers/{answers[owner]['answer_id']}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +12,19 @@ import pytest
 import requests
 
 from tests.metrics.service import Measured, measured_service
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 STREAM = '{outcome="%s",route="/api/ai/chat-image-stream",status="%d"}'
+CLIENT_GONE = 'studyai_answers_ended_total{code="",outcome="client_gone"}'
 COUNTED = {
     "studyai_answers_started_total": 3,
     'studyai_answers_ended_total{code="",outcome="completed"}': 1,
     'studyai_answers_ended_total{code="UPSTREAM_TRUNCATED",outcome="upstream_error"}': 1,
-    'studyai_answers_ended_total{code="",outcome="client_gone"}': 1,
+    CLIENT_GONE: 1,
     "studyai_answer_duration_seconds_count": 3,
     "studyai_answer_first_token_seconds_count": 3,
     "studyai_answer_readers_count": 3,
@@ -55,13 +56,19 @@ def measured() -> Iterator[Measured]:
         yield measured
 
 
+LEFT = ["studyai_http_requests_total" + STREAM % ("client_gone", 200), CLIENT_GONE]
+
+
 def settled(measured: Measured) -> dict[str, float]:
-    """The metrics, once the client that left is counted."""
-    until = time.monotonic() + 5
-    while True:
-        metrics = measured.metrics()
-        if metrics.get("studyai_http_requests_total" + STREAM % ("client_gone", 200)) or time.monotonic() > until:
-            return metrics
+    """The metrics, once both services have counted the client that left: each does when it notices."""
+    metrics: dict[str, float] = {}
+
+    def all_counted() -> bool:
+        metrics.update(measured.metrics())
+        return all(metrics.get(series) for series in LEFT)
+
+    eventually(all_counted, told=lambda: metrics)
+    return metrics
 
 
 def test_all_that_became_of_questions_is_counted(measured: Measured) -> None:
