@@ -81,9 +81,11 @@ def axe() -> None:
 @pytest.mark.usefixtures("axe")
 @pytest.mark.parametrize("path", ["/", "/playground"])
 def test_axe_finds_nothing_before_and_after_an_answer(page: Page, service: Service, path: str) -> None:
-    for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
+    for answers in range(2):
+        page.emulate_media(color_scheme=SCHEMES[answers])
         page.goto(service.url + path)
+        if path == "/":  # what was answered before is drawn again
+            expect(page.get_by_role("button", name="Copy the answer")).to_have_count(answers)
         assert axe_findings(page) == []
         if path == "/":
             script(service, ANSWER)
@@ -102,6 +104,7 @@ def test_axe_finds_nothing_while_an_answer_comes_is_stopped_or_fails_nor_offline
     service.upstream.script(up.stream_headers(), up.silence())
     ask(page)
     expect(page.locator(".state")).to_contain_text("Reading your page")
+    service.upstream.block_request()  # else it is the next question that the silence would answer
     assert page.evaluate("document.getAnimations().length") == 0
     assert axe_findings(page) == []
     page.get_by_role("button", name="Stop generating").click()
@@ -134,11 +137,13 @@ def test_nothing_is_wider_than_the_smallest_phone_nor_than_a_page_at_twice_its_s
     page.goto(service.url + path)
     for width in (320, 640):  # 640 is what is left of 1,280 at 200 %
         page.set_viewport_size({"width": width, "height": 700})
+        page.wait_for_function("(width) => innerWidth === width", arg=width)
         if path == "/":
             expect(page.locator(".answer td").last).to_be_visible()
         assert page.evaluate(FITS)
         if path == "/":
             page.get_by_label("Settings").click()
+            expect(page.get_by_label("Access code")).to_be_visible()
             box = page.locator(".sheet").bounding_box()
             assert box
             assert box["x"] >= 0

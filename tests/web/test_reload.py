@@ -131,11 +131,11 @@ def test_nothing_that_was_said_and_no_access_code_is_kept_outside_of_the_tab(pag
     assert page.evaluate("({...localStorage})") == {}
     assert page.evaluate("document.cookie") == ""
     page.reload()
-    assert page.locator("#token").input_value() == "secret"
+    expect(page.locator("#token")).to_have_value("secret")
     other = page.context.new_page()
     other.goto(service.url)
     expect(other.get_by_role("heading", name="Stuck on a page?")).to_be_visible()
-    assert other.locator("#token").input_value() == ""
+    expect(other.locator("#token")).to_have_value("")
 
 
 def test_full_store_lets_go_of_the_oldest_turns_and_keeps_the_newest(page: Page, service: Service) -> None:

@@ -75,8 +75,9 @@ export class AnswerView {
     this.#wanted = false;
     if (!this.#text.startsWith(this.#done)) this.#startAnew();
     const inTime = () => performance.now() - began < BUDGET_MS;
-    let goesOn = true;
-    while (goesOn && inTime()) goesOn = this.#step(inTime);
+    let goesOn;
+    do goesOn = this.#step(inTime); // on the slowest machine, too
+    while (goesOn && inTime());
     this.#pause = goesOn ? 0 : Math.max(0, (performance.now() - began) * SHARE - 16);
     this.#onDrawn();
     if (goesOn) this.#want();
