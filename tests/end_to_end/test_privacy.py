@@ -53,6 +53,7 @@ class Private:
     """A gateway that wants a student's token."""
     folders: list[Path]
     told: list[str] = field(default_factory=list)
+    held: list[Iterator[bytes]] = field(default_factory=list)
 
     def url(self, path: str, gateway: Process | None = None) -> str:
         return f"http://127.0.0.1:{(gateway or self.gateway).port}{path}"
@@ -71,7 +72,9 @@ class Private:
         reply = requests.post(
             self.url("/api/ai/chat-image-stream"), json=question(), headers=headers, stream=True, timeout=10
         )
-        start = next(line for line in reply.iter_lines(chunk_size=1) if line.startswith(b"data: "))
+        lines = reply.iter_lines(chunk_size=1)
+        self.held.append(lines)  # what is collected closes the connection
+        start = next(line for line in lines if line.startswith(b"data: "))
         return reply, json.loads(start[6:])["answer_id"]
 
     @property

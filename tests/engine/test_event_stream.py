@@ -111,6 +111,6 @@ def test_event_of_empty_lines_without_end_is_given_up() -> None:
 
 
 def test_line_that_comes_byte_by_byte_takes_no_longer_than_its_length() -> None:
-    piece, began = b"x", time.perf_counter()
+    piece, began = b"x", time.process_time()
     decode(b"data: ", *[piece] * 500_000)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

@@ -146,9 +146,9 @@ def hostile_files() -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", hostile_files())
 def test_hostile_file_is_refused_in_a_moment(kind: str) -> None:
     data = hostile_files()[kind]
-    before = time.perf_counter()
+    before = time.process_time()
     assert refused(data) == DAMAGED
-    assert time.perf_counter() - before < 1.0
+    assert time.process_time() - before < 1.0
 
 
 def test_large_picture_takes_about_one_copy_of_memory() -> None:

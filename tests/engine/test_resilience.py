@@ -208,11 +208,11 @@ async def test_second_tries_of_many_come_at_different_times(monkeypatch: pytest.
 
 
 async def test_second_try_that_could_not_be_in_time_is_not_waited_for() -> None:
-    async with up.Upstream() as upstream, running_engine(upstream, first_token_timeout_seconds=1) as engine:
-        upstream.default(up.refusal(503, headers={"Retry-After": "2"}))
+    async with up.Upstream() as upstream, running_engine(upstream, first_token_timeout_seconds=3) as engine:
+        upstream.default(up.refusal(503, headers={"Retry-After": "4"}))
         began = time.monotonic()
         streamed = await engine.stream()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2
     assert streamed.reason == "UPSTREAM_UNAVAILABLE"
     assert len(upstream.requests) == 1
 

@@ -225,14 +225,14 @@ async def test_stream_that_goes_on_where_nothing_is_new_has_its_head_and_comment
     engine: FakeEngine, coding: str
 ) -> None:
     asked = {"accept": "text/event-stream", "last_event_id": "1", "accept_encoding": coding}
-    async with running_gateway(engine.url, heartbeat_seconds=0.5) as gateway, connect(gateway.port) as client:
+    async with running_gateway(engine.url, heartbeat_seconds=2) as gateway, connect(gateway.port) as client:
         await client.send("GET", "/api/ai/answers/0f4c", **asked)
         call = await engine.next_call()
         await call.start()
         await call.text("This")
         begun = asyncio.get_running_loop().time()
         await client.read_head()
-        assert asyncio.get_running_loop().time() - begun < 0.4
+        assert asyncio.get_running_loop().time() - begun < 1.5  # and not with the first comment
         if coding == "zstd":
             client.decode = zstandard.ZstdDecompressor().decompressobj().decompress
         assert await client.read_event() == b": keep-alive\n\n"

@@ -119,17 +119,22 @@ async def test_room_comes_back_when_it_is_told_and_not_before(clock: Clock) -> N
 async def test_room_comes_back_in_redis_too(redis: RedisServer) -> None:
     async with in_redis(redis, "1/second") as counting:
         assert (await counting.count("comes back")).allowed
+        asked = time.monotonic()
         refused = await counting.count("comes back")
+        told = time.monotonic()
         assert not refused.allowed
         wait = refused.quotas[0].reset_seconds
-        began = time.monotonic()
+        tries = [told]
 
         async def comes_back() -> bool:
+            tries.append(time.monotonic())
             return (await counting.count("comes back")).allowed
 
         await until(comes_back)
     assert 0 < wait <= 1
-    assert time.monotonic() - began == pytest.approx(wait, abs=0.1)
+    # Each try is counted after it has begun, however long a busy machine takes for that.
+    assert tries[-2] < told + wait + 0.1
+    assert time.monotonic() > asked + wait - 0.1
 
 
 async def test_students_of_long_ago_are_forgotten(clock: Clock) -> None:
@@ -162,11 +167,11 @@ async def test_paused_redis_delays_questions_of_one_half_second_and_no_others() 
             redis.pause()
             began = time.monotonic()
             await asyncio.gather(*(counting.count(OTHER) for _ in range(10)))
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 4  # If one waited for the other: 5.
             began = time.monotonic()
             for _ in range(100):
                 await counting.count(OTHER)
-            assert time.monotonic() - began < 5  # If each waited: 50.
+            assert time.monotonic() - began < 25  # If each waited: 50.
             # Nobody is refused for what only Redis knows, and everybody for what this gateway knows.
             assert left(await counting.count(STUDENT)) == [1]
             assert not (await counting.count(OTHER)).allowed
