@@ -60,6 +60,7 @@ class _Delta(msgspec.Struct, gc=False):
 
 
 class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
 
@@ -94,11 +95,13 @@ def parse_chunk(data: bytes) -> Chunk:
     chunk = Chunk()
     if message.usage:
         chunk.usage = Usage(*astuple(message.usage))
-    if message.choices:
-        choice = message.choices[0]
+    for choice in message.choices or ():
+        if choice.index:
+            continue
         chunk.finish_reason = _finish_reason(choice.finish_reason)
         if choice.delta:
             chunk.text = choice.delta.content or choice.delta.refusal or ""
+        break
     return chunk
 
 
@@ -113,11 +116,16 @@ def _parse_patiently(data: bytes) -> Chunk:
     if message.get("error"):
         raise EngineError(_error_reason(message["error"]))
     chunk = Chunk(usage=_usage(message.get("usage")))
-    choices = message.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        chunk.text = _text(choices[0].get("delta"))
-        chunk.finish_reason = _finish_reason(choices[0].get("finish_reason"))
+    choice = _first_choice(message.get("choices"))
+    chunk.text = _text(choice.get("delta"))
+    chunk.finish_reason = _finish_reason(choice.get("finish_reason"))
     return chunk
+
+
+def _first_choice(choices: Any) -> dict[str, Any]:
+    """The choice that is the answer: the one numbered 0, or without a number."""
+    found = (one for one in choices if isinstance(one, dict)) if isinstance(choices, list) else ()
+    return next((one for one in found if not one.get("index")), {})
 
 
 def _text(delta: Any) -> str:

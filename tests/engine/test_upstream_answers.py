@@ -35,6 +35,8 @@ TRICKY = 'He said "x"\n\\frac{1}{2}\u2028\u2029 né 数学 👩‍🏫 \x00\x1f'
 TRICKY_BODY = (
     b"".join(events.content_event(letter) for letter in TRICKY) + events.finish_event() + events.usage_event(3, 4)
 )
+OTHER_CHOICE = events.choice({"content": "No, "}, "length", index=1)
+SECOND_PLACE = events.choices_event(OTHER_CHOICE, events.choice({"content": "Hi"}))
 
 ENDS_WELL = {
     "usage reported": Case([*HI, up.finish(), up.usage(30, 20), up.done()], "Hi there", total_tokens=50),
@@ -46,6 +48,19 @@ ENDS_WELL = {
     "reset after the finish reason": Case([*HI, up.finish(), up.reset()], "Hi there"),
     "garbage after the finish reason": Case([*HI, up.finish(), up.raw(b"data: nonsense\n\n")], "Hi there"),
     "empty choices first": Case([OPEN, up.empty_choices(), up.chunk("Hi"), up.finish(), up.done()], "Hi"),
+    "another choice beside the answer": Case(
+        [OPEN, up.raw(events.choices_event(OTHER_CHOICE)), up.chunk("Hi"), up.raw(SECOND_PLACE), up.finish()], "HiHi"
+    ),
+    "another choice in an odd chunk": Case(
+        [OPEN, up.raw(events.choices_event("odd", OTHER_CHOICE)), up.raw(SECOND_PLACE), up.finish(), up.done()], "Hi"
+    ),
+    "choices without a number": Case(
+        [OPEN, up.raw(b'data: {"choices":[{"delta":{"content":"Hi"}},{"delta":{"content":"No"}}]}\n\n'), up.finish()],
+        "Hi",
+    ),
+    "a choice whose number is null": Case(
+        [OPEN, up.raw(b'data: {"choices":[{"index":null,"delta":{"content":"Hi"}}]}\n\n'), up.finish()], "Hi"
+    ),
     "cut by length": Case(
         [*HI, up.finish("length"), up.done()], "Hi there", finish_reason=chat_pb2.FINISH_REASON_LENGTH
     ),

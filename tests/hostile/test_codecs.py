@@ -76,6 +76,7 @@ CHUNKS = st.fixed_dictionaries(
             st.fixed_dictionaries(
                 {},
                 optional={
+                    "index": JSON,
                     "delta": JSON | st.fixed_dictionaries({}, optional={"content": JSON, "refusal": JSON}),
                     "finish_reason": JSON | st.sampled_from(["stop", "length", "abort", "error"]),
                 },

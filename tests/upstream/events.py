@@ -24,8 +24,15 @@ def event_bytes(data: object, event: str | None = None) -> bytes:
 
 
 def delta_event(delta: dict[str, object], finish_reason: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return event_bytes({**_CHUNK, "choices": [choice], "usage": None, "obfuscation": "q3Zx"})
+    return choices_event(choice(delta, finish_reason))
+
+
+def choice(delta: dict[str, object], finish_reason: str | None = None, index: int = 0) -> dict[str, object]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def choices_event(*choices: object) -> bytes:
+    return event_bytes({**_CHUNK, "choices": choices, "usage": None, "obfuscation": "q3Zx"})
 
 
 def role_event() -> bytes:
