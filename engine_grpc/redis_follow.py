@@ -1,7 +1,7 @@
 """Follows an answer that another engine writes: copies its log from Redis until it ends, or its engine is gone.
 
-An engine is gone when its lease has run out and stays so while Redis can be reached: after Redis itself was away, the
-engines need a moment to renew theirs.
+An engine is gone when its lease has run out and stays so while Redis can be reached and lets itself be written to:
+after Redis itself was away, the engines need a moment to renew theirs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine_grpc.errors import EngineError, Reason
 from engine_grpc.outcome import log_lost
 from engine_grpc.redis_control import BEAT_SECONDS
 from engine_grpc.redis_link import BLOCKED_READ_SECONDS, UnreachableError
-from engine_grpc.redis_scripts import LOSE, channel_name, lease_name, log_name, lost_name
+from engine_grpc.redis_scripts import LOSE, NO_KEY, channel_name, lease_name, log_name, lost_name
 
 if TYPE_CHECKING:
     from engine_grpc.answers import Answer
@@ -31,7 +31,7 @@ LEASE_EVERY = 1
 GONE_SECONDS = 2.5
 """How long a lease or a log must be missing. With the lease's own time a dead engine is noticed within 7.5 s."""
 _SILENT_SECONDS = 6
-"""How long Redis may be away, or something else be wrong."""
+"""How long Redis may be away or refuse to be written to, or something else be wrong."""
 _RETRY_SECONDS = 0.25
 _STOP_TRIES = 16
 _LOST_MARK_MS = 600_000
@@ -122,13 +122,19 @@ class Follower:
                 raise EngineError(Reason.ENGINE_UNAVAILABLE)
 
     async def _beat(self) -> str:
-        """Says that the answer is read here; returns what is missing, `engine` or `log`, if anything is."""
+        """Says that the answer is read here; returns what is missing, `redis`, `engine` or `log`, if anything is."""
         answer_id, engine_id = self.head.started.answer_id, self.head.engine_id
         pipeline = self.link.blocking.pipeline(transaction=False)
         pipeline.publish(channel_name(engine_id), self.control.message("read", answer_id))
         pipeline.exists(lease_name(engine_id))
         pipeline.exists(log_name(answer_id))
-        _, lease, log = await pipeline.execute()
+        # Changes nothing. Where it is refused, so is what the other engine writes, its lease too.
+        pipeline.setrange(NO_KEY, 0, "")
+        _, lease, log, _ = results = await pipeline.execute(raise_on_error=False)
+        for result in results:
+            if isinstance(result, RedisError):
+                self.link.refused(result)
+                return "redis"
         return "" if lease and log else "engine" if not lease else "log"
 
     async def _read(self, answer: Answer, last_id: str) -> str:

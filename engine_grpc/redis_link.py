@@ -72,7 +72,7 @@ class RedisLink:
 
     @property
     def steady(self) -> bool:
-        """Whether Redis can be reached, and could be for long enough that nobody is behind any more."""
+        """Whether Redis can be reached and refuses nothing, and for long enough that nobody is behind any more."""
         return self.up.is_set() and asyncio.get_running_loop().time() - self._back_at > _CATCH_UP_SECONDS
 
     async def run(self, commands: Callable[[Client], Awaitable[Result]], within: float = COMMAND_SECONDS) -> Result:
@@ -106,8 +106,8 @@ class RedisLink:
         self._failed.set()
 
     def refused(self, error: Exception) -> None:
-        """Logs, now and then, that Redis refuses commands."""
-        now = asyncio.get_running_loop().time()
+        """Notes that Redis refuses commands, and logs it now and then."""
+        now = self._back_at = asyncio.get_running_loop().time()
         if not self._refusal_logged or now - self._refusal_logged > _REFUSALS_LOGGED_EVERY:
             self._refusal_logged = now
             log.warning("redis refuses", error=type(error).__name__)

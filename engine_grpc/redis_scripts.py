@@ -11,6 +11,8 @@ import hashlib
 
 PREFIX = "studyai:"
 LEASE_PREFIX = f"{PREFIX}engine:"
+NO_KEY = f"{PREFIX}none"
+"""A key that never exists: what is tried on it, such as writing nothing, only tells whether Redis takes it."""
 
 APPEND = """
 -- KEYS: log[, claim]. ARGV: last id of the log ('' without one), new id, entry, milliseconds to live,

@@ -33,12 +33,12 @@ from tests.engine.shared import (
     stepped,
     stop,
 )
-from tests.processes import running_engine_process
+from tests.processes import free_port, running_engine_process
 from tests.redis_server import delayed, running_redis
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from tests.redis_server import RedisServer
     from tests.upstream import Upstream
@@ -121,6 +121,7 @@ async def test_live_stream_does_not_notice_that_redis_is_full(
     upstream: Upstream, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_follow, "GONE_SECONDS", 0.3)
+    monkeypatch.setattr(redis_follow, "_SILENT_SECONDS", 30)
     opening = gates()
     upstream.script(*stepped(opening))
     upstream.script(*up.answer(*WORDS))
@@ -242,6 +243,42 @@ async def test_copy_of_an_answer_ends_in_time_when_redis_does_not_come_back(
         server.pause()
         assert (await copy.end(within=15)).reason == "ENGINE_UNAVAILABLE"
         server.go_on()
+
+
+async def full(store: Redis) -> None:
+    await store.config_set("maxmemory", "1")
+
+
+async def read_only(store: Redis) -> None:
+    """As after a failover: it is the replica of another, which cannot be reached here."""
+    await store.replicaof("127.0.0.1", free_port())
+
+
+@pytest.mark.parametrize("refusing", [full, read_only])
+async def test_copy_of_an_answer_ends_in_time_when_redis_refuses_to_be_written_to(
+    upstream: Upstream, server: RedisServer, logs: Logs, refusing: Callable[[Redis], Awaitable[None]]
+) -> None:
+    opening = gates()
+    upstream.script(*stepped(opening))
+    async with engines(upstream, server) as two, Redis.from_url(server.url) as store:
+        reader = await started(two[0], opening)
+        copy = await ask(two[1]).has(WORDS[0])
+        await refusing(store)
+        await goes_on(reader, opening[1:3])
+        assert (await resume(two[1], reader.answer_id, 3).end()).reason == "ENGINE_UNAVAILABLE"
+        assert (await copy.end(within=15)).reason == "ENGINE_UNAVAILABLE"
+        opening[3].set()
+        assert (await reader.end()).text == TEXT
+    assert [entry["outcome"] for entry in logs if entry["event"] == "answer ended"] == ["completed"]
+
+
+async def test_ended_answer_is_told_elsewhere_though_redis_is_full(upstream: Upstream, server: RedisServer) -> None:
+    upstream.script(*up.answer(*WORDS))
+    async with engines(upstream, server) as two, Redis.from_url(server.url) as store:
+        reader = await ask(two[0]).end()
+        await recovered(two[1], reader, TEXT)
+        await full(store)
+        assert (await resume(two[1], reader.answer_id).end()).text == TEXT
 
 
 async def test_engine_starts_without_redis_and_shares_once_it_is_there(upstream: Upstream, server: RedisServer) -> None:
