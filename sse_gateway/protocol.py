@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from sse_gateway.disconnect import Client
 from sse_gateway.errors import ErrorCode, GatewayError, error_response
 from sse_gateway.head_first import HeadFirst
+from sse_gateway.old_http import OldHTTP, with_path
 from sse_gateway.record import RequestRecord
 from sse_gateway.socket_options import UNSENT_BYTES
 
@@ -134,7 +135,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._in_body = False
             self._refuse(405, "This service is no proxy.")
             return
-        head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
         head += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _OFFER]
         if not self.parser.should_keep_alive():
             head.append(b"connection: close\r\n")
@@ -175,10 +177,11 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request's head is here."""
         self._stop_timer()
+        self.url = with_path(self.url)
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()  # fails on an address that is none, which is still the head's fault
         self._in_body, self._size, self._pieces, self._body_bytes = True, 0, 0, 0
         self._begun = self._last = self.loop.time()
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a request's body is here.
@@ -211,6 +214,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._serving = cycle
         self.headers = []  # They are the application's now, which lets go of them when it streams.
+        if cycle.scope["http_version"] == "1.0":
+            app = OldHTTP(app, cycle)
         if cycle.scope["method"] != "HEAD":  # nothing follows that one's head
             cycle.transport = HeadFirst(cycle)  # type: ignore[assignment]  # all of a transport that a cycle uses
         super()._start_asgi_task(cycle, app)

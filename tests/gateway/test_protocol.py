@@ -11,7 +11,7 @@ import pytest
 
 from sse_gateway.protocol import MAX_HEAD_BYTES
 from tests.gateway.conftest import RunningGateway, logged, running_gateway
-from tests.gateway.wire import FALLBACK, STREAM, Connection, connect, encoded, question
+from tests.gateway.wire import FALLBACK, STREAM, Connection, connect, encoded, events_in, question
 from tests.waiting import turns
 
 if TYPE_CHECKING:
@@ -179,6 +179,9 @@ async def test_body_in_very_many_tiny_chunks_is_cut(gateway: RunningGateway) -> 
         b"GET / HTTP/9.9\r\n\r\n",
         b"CONNECT other:443 HTTP/1.1\r\nhost: other:443\r\n\r\n",
         b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET ?x HTTP/1.1\r\nhost: gateway\r\n\r\n",
+        b"GET http://host:99999/ HTTP/1.1\r\nhost: gateway\r\n\r\n",
+        b"GET mailto:a HTTP/1.1\r\nhost: gateway\r\n\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
@@ -190,6 +193,46 @@ async def test_what_is_not_http_is_told_400_in_json(gateway: RunningGateway, gar
         await client.read_head()
         assert client.status in (400, 404, 405)
         assert (await client.read_json())["code"] == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize("target", ["http://gateway", "HTTP://gateway?a=/b", "https://gateway:3000", "http://gateway/"])
+async def test_address_as_a_proxy_writes_it_is_read(gateway: RunningGateway, target: str) -> None:
+    async with connect(gateway.port) as client:
+        await client.send("GET", target)
+        await client.read_head()
+        assert b"<html" in await client.read_body()
+    assert client.status == 200
+
+
+@pytest.mark.parametrize("offer", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n", b"expect: 100-continue\r\n"])
+async def test_stream_for_http_1_0_comes_as_it_is_and_ends_with_the_connection(
+    gateway: RunningGateway, engine: FakeEngine, offer: bytes
+) -> None:
+    head = (HEAD % (STREAM.encode(), len(BODY))).replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with connect(gateway.port) as client:
+        client.writer.write(head[:-2] + offer + b"\r\n" + BODY)
+        call = await engine.next_call()
+        await call.start()
+        await client.read_head()
+        await call.text("It is")
+        await call.finish()
+        async with asyncio.timeout(5):
+            events = events_in(await client.reader.read())
+    assert (client.status, client.headers["connection"]) == (200, "close")
+    assert "transfer-encoding" not in client.headers
+    assert [event["type"] for event in events] == ["start", "content", "end"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/healthz"), ("GET", "/unknown"), ("HEAD", "/"), ("GET", "/")])
+async def test_reply_for_http_1_0_has_its_length_and_is_the_connections_last(
+    gateway: RunningGateway, method: str, path: str
+) -> None:
+    async with connect(gateway.port) as client:
+        client.writer.write(f"{method} {path} HTTP/1.0\r\n\r\n".encode())
+        await client.read_head()
+        body = await closed(client)
+    assert client.headers["connection"] == "close"
+    assert len(body) == (0 if method == "HEAD" else int(client.headers["content-length"]))
 
 
 async def test_garbage_behind_a_request_does_not_come_between_its_events(
