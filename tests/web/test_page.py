@@ -79,6 +79,32 @@ def test_question_that_is_too_long_is_told_so_and_nothing_of_it_is_lost(page: Pa
     expect(page.locator(".answer")).to_have_text("x is 5.")
 
 
+def test_second_click_of_a_double_click_on_ask_stops_nothing(page: Page, service: Service) -> None:
+    rest = gated(service, "x is", " 5.")
+    page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+    page.get_by_role("textbox", name="Your question").fill("What is x?")
+    page.get_by_role("button", name="Ask").dblclick()
+    expect(page.locator(".answer")).to_have_text("x is")
+    expect(page.get_by_role("button", name="Stop generating")).to_be_visible()
+    rest.set()
+    expect(page.locator("#said")).to_have_text("The answer: x is 5.")
+    page.get_by_role("textbox", name="Your question").fill("And y?")
+    service.upstream.script(up.stream_headers(), up.chunk("So far."), up.silence())
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".answer").last).to_have_text("So far.")
+    page.get_by_role("button", name="Stop generating").dblclick()  # whoever means it is heard
+    expect(page.locator(".state").last).to_have_text("Stopped.")
+
+
+@on_a_phone
+def test_enter_that_ends_the_composing_of_a_word_sends_nothing(page: Page) -> None:
+    """As Safari tells of it: after the composing, by the key's number alone."""
+    page.get_by_role("textbox", name="Your question").fill("こたえ")
+    event = "new KeyboardEvent('keydown', {key: 'Enter', keyCode: 229, bubbles: true, cancelable: true})"
+    assert page.evaluate(f"document.querySelector('#prompt').dispatchEvent({event})")
+    expect(page.get_by_role("alert")).to_have_text("")
+
+
 HOLD = """() => {
     const open = window.createImageBitmap;
     window.createImageBitmap = async (...picture) => {

@@ -63,6 +63,26 @@ def test_focus_goes_to_what_takes_the_place_of_the_button_that_was_pressed(page:
     expect(page.get_by_role("article", name="Answer").last).to_be_focused()
 
 
+SPOKEN = r"""## So
+
+1. $x = \frac{15}{3}$ and
+2. $\sqrt{x + 4} = y_1^2$.
+
+$$\sum_{k=1}^{n} k$$
+
+$\ce{2H2O}$
+"""
+
+
+@on_a_phone
+def test_answer_is_read_aloud_block_by_block_and_its_formulas_as_what_they_say(page: Page, service: Service) -> None:
+    script(service, SPOKEN)
+    ask(page)
+    expect(page.locator("#said")).to_contain_text("The answer:")
+    said = (page.locator("#said").text_content() or "").replace("\u2009", " ")
+    assert said == "The answer: So\nx=15/3 and\n√(x+4)=y_1^2.\n∑_(k=1)^nk\n2 H_2O"
+
+
 def axe_findings(page: Page) -> object:
     page.evaluate(AXE.read_text())  # by the debugger, which no policy binds
     return page.evaluate("axe.run().then(({violations}) => violations.map((v) => [v.id, v.nodes.map((n) => n.html)]))")

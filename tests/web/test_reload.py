@@ -57,6 +57,7 @@ def test_answer_that_is_being_written_is_resumed_after_a_reload_and_the_model_as
     assert resumed.value.headers["last-event-id"] == "1"
     expect(page.locator(".answer")).to_have_text("The first half,")
     expect(page.get_by_role("button", name="Stop generating")).to_be_visible()
+    expect(page.locator(".state")).to_have_text("")  # the page has been read
     opened.set()
     expect(page.locator(".answer")).to_have_text("The first half, and the second.")
     expect(page.get_by_role("button", name="Ask")).to_be_visible()
@@ -87,6 +88,36 @@ def test_reload_in_one_reply_mode_joins_the_answer(page: Page, service: Service)
     opened.set()
     expect(page.locator(".answer")).to_have_text("x is 5.")
     assert len(service.upstream.requests) == 1
+
+
+HOLD_FRAMES = """
+    window.held = [];
+    window.requestAnimationFrame = (draw) => window.held.push(draw);
+"""
+LET_GO = """() => {
+    window.requestAnimationFrame = (draw) => setTimeout(draw);
+    window.held.splice(0).forEach((draw) => draw());
+}"""
+
+
+@on_a_phone
+def test_conversation_is_in_its_place_after_a_reload_before_it_is_drawn_and_a_new_page_stays_empty(
+    page: Page, service: Service
+) -> None:
+    for number in range(3):
+        service.upstream.script(up.stream_headers(), up.chunk(f"Answer {number}."), up.finish(), up.done())
+        ask(page, f"Question {number}", picture=number == 0)
+        expect(page.locator("#said")).to_have_text(f"The answer: Answer {number}.")
+    page.add_init_script(HOLD_FRAMES)
+    page.reload()
+    expect(page.locator(".question")).to_have_text(["Question 0", "Question 1", "Question 2"])
+    expect(page.locator(".answer")).to_have_text(["", "", ""])
+    page.get_by_role("button", name="New page").dispatch_event("click")  # a real one waits for a frame
+    page.evaluate(LET_GO)
+    expect(page.get_by_role("heading", name="Stuck on a page?")).to_be_visible()
+    expect(page.locator(".question")).to_have_count(0)
+    page.get_by_role("button", name="Back to the page before").dispatch_event("click")
+    expect(page.locator(".answer")).to_have_text(["Answer 0.", "Answer 1.", "Answer 2."])
 
 
 def test_failure_can_be_tried_again_after_a_reload(page: Page, service: Service) -> None:

@@ -50,15 +50,15 @@ export class AnswerView {
     this.#ended = true;
     return new Promise((resolve) => {
       this.#finished = () => {
-        this.#openToKeys();
+        this.openToKeys();
         resolve();
       };
     });
   }
 
   /** What is wider than the page can be scrolled with the keyboard. */
-  #openToKeys() {
-    const wide = [...this.#element.querySelectorAll("pre, table, .katex-display")].filter((node) => node.scrollWidth > node.clientWidth);
+  openToKeys() {
+    const wide = [...this.#element.querySelectorAll(":scope > *, .katex-display")].filter((node) => node.scrollWidth > node.clientWidth);
     for (const node of wide) node.tabIndex = 0;
   }
 
@@ -78,8 +78,8 @@ export class AnswerView {
     let goesOn;
     do goesOn = this.#step(inTime); // on the slowest machine, too
     while (goesOn && inTime());
+    this.#onDrawn(); // follows the end, and so lays the page out, which takes longest
     this.#pause = goesOn ? 0 : Math.max(0, (performance.now() - began) * SHARE - 16);
-    this.#onDrawn();
     if (goesOn) this.#want();
     else if (this.#ended) this.#finished();
   }

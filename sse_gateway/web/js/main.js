@@ -2,7 +2,7 @@
 import { conversation } from "./conversation.js";
 import { newId } from "./ids.js";
 import { inTab, onDevice } from "./kept.js";
-import { by, follow, isTouched, say } from "./page.js";
+import { by, follow, goToEnd, isTouched, say } from "./page.js";
 import { pictureIn } from "./picture.js";
 import { tray } from "./tray.js";
 import { Turn } from "./turn.js";
@@ -36,6 +36,11 @@ const desk = {
     if (base64 && !tray.picture) tray.put({ name: "", base64, thumbnail: turn.thumbnail });
     by(hasPicture() ? "prompt" : "file").focus();
   },
+  askForCode(event) {
+    event.stopPropagation(); // a click beside the settings closes them
+    by("settings").open = true;
+    by("token").focus();
+  },
 };
 
 by("streaming").checked = onDevice.get("streaming", true);
@@ -48,6 +53,9 @@ by("token").addEventListener("keydown", (event) => {
   keepToken();
   closeSettings();
   page.last?.tryAgain();
+  if (!page.asking) return;
+  by("stop").focus({ preventScroll: true });
+  goToEnd();
 });
 
 by("file").addEventListener("change", (event) => take(event.target.files[0]));
@@ -61,12 +69,14 @@ by("composer").addEventListener("submit", (event) => {
   submit();
 });
 by("prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) {
     event.preventDefault();
     submit();
   }
 });
-by("stop").addEventListener("click", () => page.asking?.stop());
+by("stop").addEventListener("click", (event) => {
+  if (event.detail < 2) page.asking?.stop(); // the second click of two was meant for "Ask", which was there
+});
 by("new-page").addEventListener("click", startOver);
 document.addEventListener("paste", (event) => take(pictureIn(event.clipboardData)));
 document.addEventListener("dragover", (event) => {
@@ -105,6 +115,11 @@ function showOffline() {
 /** A text that is dragged is not for us: it goes where it is dropped. */
 function bringsFiles(event) {
   return event.dataTransfer?.types.includes("Files");
+}
+
+/** Safari says that the composing is over before the Enter that ends it: the key's number alone tells. */
+function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
 }
 
 function keepToken() {
@@ -190,11 +205,13 @@ function hasPicture() {
 
 /** Shows what was said in this tab before the page was loaded again, and goes on with the answer that was being written. */
 async function restore() {
-  for (const { question, ...kept } of conversation.turns()) {
-    by("welcome").hidden = true;
-    page.last = new Turn(desk, question, kept);
-    if (page.last.isAsking) page.last.run();
-    else await page.last.restore();
-  }
-  if (page.last) follow();
+  // All have their places before anything else can be asked; the newest is seen first, the others together.
+  const turns = conversation.turns().map(({ question, ...kept }) => new Turn(desk, question, kept));
+  by("welcome").hidden = turns.length > 0;
+  page.last = turns.at(-1) ?? null;
+  const older = turns.slice(0, -1);
+  for (const turn of older) turn.show(false);
+  for (const turn of turns.reverse()) await (turn.isAsking ? void turn.run() : turn.restore());
+  for (const turn of older) turn.show(true);
+  follow();
 }

@@ -15,11 +15,25 @@ export function isTouched() {
   return matchMedia("(hover: none) and (pointer: coarse)").matches;
 }
 
-// Whether the end of the answer is in view is watched and not measured: to measure is to lay the page out once more.
+const NEAR = 120; // pixels from the end, for those who scroll down to it
 let following = true;
-new IntersectionObserver(([entry]) => (following = entry.isIntersecting), { rootMargin: "0px 0px 120px" }).observe(by("end"));
+let seenAt = 0;
+// However little somebody scrolls up, the page is theirs: else a finger would pull against the text that comes.
+addEventListener("scroll", () => {
+  const left = document.documentElement.scrollHeight - innerHeight - scrollY;
+  following = scrollY < seenAt ? left < 2 : following || left < NEAR;
+  seenAt = scrollY;
+});
+addEventListener("resize", () => {
+  if (by("turns").hasChildNodes()) follow();
+});
 
 /** Keeps the end in view for those who are looking at it. */
 export function follow() {
   if (following) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+}
+
+export function goToEnd() {
+  following = true;
+  follow();
 }

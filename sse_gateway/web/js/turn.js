@@ -5,6 +5,7 @@ import { conversation } from "./conversation.js";
 import { newId } from "./ids.js";
 import { by, element, follow, say } from "./page.js";
 import { urlOf } from "./picture.js";
+import { spoken } from "./spoken.js";
 
 const LAST_WORDS_MS = 5000; // a stopped answer's end comes at once, or the network is gone
 const KEEP_EVERY_MS = 1000;
@@ -14,6 +15,7 @@ export class Turn {
   #question;
   #kept; // all that a reload needs, but for the picture
   #desk;
+  #asked = article("question", "Your question");
   #answer = Object.assign(article("answer", "Answer"), { tabIndex: -1 });
   #state = element("div", "state");
   #view = new AnswerView(this.#answer, follow);
@@ -24,18 +26,17 @@ export class Turn {
   #waiting = null; // for what, in a sentence
   #keptAt = 0;
 
-  /** `desk` has `options()`, `busy(turn)`, `isFree()` and `giveBack(turn)`; `kept` may be of before a reload. */
+  /** `desk` has `options()`, `busy(turn)`, `isFree()`, `giveBack(turn)` and `askForCode(event)`; `kept` may be of before a reload. */
   constructor(desk, question, { number, ...kept }) {
     this.#desk = desk;
     this.#number = number;
     this.#question = question;
     this.#kept = { key: newId(), seen: nothingSeen(), state: "asking", ...kept };
-    const asked = article("question", "Your question");
-    asked.textContent = question.prompt;
+    this.#asked.textContent = question.prompt;
     const { thumbnail } = this.#kept;
-    if (thumbnail) asked.prepend(Object.assign(element("img"), { src: urlOf(thumbnail), alt: "The picture you asked about" }));
-    by("turns").append(asked, this.#answer, this.#state);
-    asked.scrollIntoView({ block: "start" });
+    if (thumbnail) this.#asked.prepend(Object.assign(element("img"), { src: urlOf(thumbnail), alt: "The picture you asked about" }));
+    by("turns").append(this.#asked, this.#answer, this.#state);
+    this.#asked.scrollIntoView({ block: "start" });
   }
 
   get question() {
@@ -56,7 +57,7 @@ export class Turn {
     this.#options = { ...this.#desk.options(), key: this.#kept.key, seen: this.#kept.seen, signal: this.#controller.signal };
     this.#kept.state = "asking";
     this.#desk.busy(this);
-    this.#wait("Reading your page …");
+    this.#wait(this.isEmpty ? "Reading your page …" : "");
     this.keep();
     if (this.#kept.seen.text) this.#show(this.#kept.seen.text);
     for await (const event of ask(this.#question, this.#options)) await (this.#stopped ? this.#after(event) : this.#on(event));
@@ -64,7 +65,8 @@ export class Turn {
 
   /** Asks once more, if that may help. */
   tryAgain() {
-    if (this.#kept.state === "failed" && this.#kept.again && this.#desk.isFree()) return this.#askAgain();
+    const { state, again, asksForCode } = this.#kept;
+    if (state === "failed" && (again || asksForCode) && this.#desk.isFree()) return this.#askAgain();
   }
 
   #askAgain() {
@@ -78,10 +80,16 @@ export class Turn {
 
   /** Shows what was kept of a turn that has ended, and returns when it is there. */
   async restore() {
-    const { seen, state, sentence, again } = this.#kept;
-    await this.#view.finish(seen.text);
-    if (state === "failed") this.#fail(sentence, again);
-    else this.#end(sentence);
+    await this.#view.finish(this.#kept.seen.text);
+    if (this.#kept.state === "failed") this.#fail();
+    else this.#end(this.#kept.sentence);
+    follow();
+  }
+
+  /** Out of sight it is drawn at once, since nothing has to be laid out. */
+  show(isShown) {
+    for (const part of [this.#asked, this.#answer, this.#state]) part.hidden = !isShown;
+    if (isShown) this.#view.openToKeys();
   }
 
   get isAsking() {
@@ -161,8 +169,8 @@ export class Turn {
 
   async #failed({ sentence, retryable, code }) {
     await this.#view.finish();
-    Object.assign(this.#kept, { state: "failed", sentence, again: retryable || ASKS_FOR_CODE.has(code) });
-    this.#fail(sentence, this.#kept.again);
+    Object.assign(this.#kept, { state: "failed", sentence, again: retryable, asksForCode: ASKS_FOR_CODE.has(code) });
+    this.#fail();
     this.#leave();
     say(sentence);
   }
@@ -211,15 +219,19 @@ export class Turn {
     return button;
   }
 
-  #fail(sentence, retryable) {
+  #fail() {
+    const { sentence, again, asksForCode } = this.#kept;
     this.#waiting = null;
     this.#state.className = "state bad";
     this.#state.replaceChildren(element("span", "", sentence));
-    if (!retryable) return;
-    const again = element("button", "", "Try again");
-    again.type = "button";
-    again.addEventListener("click", () => this.tryAgain());
-    this.#state.append(again);
+    if (asksForCode) this.#offer("Enter the code", (event) => this.#desk.askForCode(event));
+    else if (again) this.#offer("Try again", () => this.tryAgain());
+  }
+
+  #offer(label, action) {
+    const button = Object.assign(element("button", "", label), { type: "button" });
+    button.addEventListener("click", action);
+    this.#state.append(button);
   }
 }
 
@@ -235,12 +247,3 @@ const ENDINGS = {
   content_filter: "The AI may not say more about this.",
   stopped: "Stopped.",
 };
-
-/** An answer's text as it is read aloud: of a formula, what it says, and neither its source nor its drawing. */
-function spoken(answer) {
-  const isSaid = (node) => (node.matches?.(".katex-html, annotation") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
-  const nodes = document.createTreeWalker(answer, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, isSaid);
-  const words = [];
-  while (nodes.nextNode()) words.push(nodes.currentNode.data ?? "");
-  return words.join("");
-}
