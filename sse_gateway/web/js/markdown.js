@@ -2,7 +2,7 @@
 import MarkdownIt from "../vendor/markdown-it.js";
 import { maths } from "./maths.js";
 
-export const markdown = new MarkdownIt({ html: false, linkify: true }).use(maths).use(products).use(pictures);
+export const markdown = new MarkdownIt({ html: false, linkify: true }).use(maths).use(products).use(pictures).use(alignments);
 markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false }); // "x.is" is no address
 
 /** "2*3*4" is a product and "x**2" a power: between factors an asterisk is itself, and emphasises nothing. */
@@ -28,4 +28,15 @@ function pictures(markdown) {
     const address = tokens[index].attrGet("src");
     return `<a href="${escapeHtml(address)}">${escapeHtml(tokens[index].content || address)}</a>`;
   };
+}
+
+/** A column's alignment is a class: the page's policy lets in no styles. */
+function alignments(markdown) {
+  const aligned = (tokens, index, options, _, renderer) => {
+    const token = tokens[index];
+    const side = token.attrGet("style")?.replace("text-align:", "");
+    token.attrs = side ? [["class", side]] : null;
+    return renderer.renderToken(tokens, index, options);
+  };
+  markdown.renderer.rules.th_open = markdown.renderer.rules.td_open = aligned;
 }
