@@ -12,10 +12,12 @@ def server(base_url: str | None) -> tuple[str, str, int]:
     """Returns a base URL's scheme, host and port. None is OpenAI's.
 
     Raises:
-        ValueError: Its port is none.
+        ValueError: It is no address of HTTP, or its port is none.
     """
     parts = urlsplit(base_url or OPENAI_URL)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    if parts.scheme not in _PORTS or not parts.hostname or " " in parts.hostname:
+        raise ValueError("neither http:// nor https://, or without a host")
+    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
 
 
 def is_openai(base_url: str | None) -> bool:

@@ -27,11 +27,11 @@ class EngineSettings(BaseSettings):
     openai_api_key: SecretStr | None = None
     """The key for OpenAI, or for the server at OPENAI_BASE_URL where it wants one."""
     openai_model: str = Field(default="gpt-5.4-mini", min_length=1)
-    openai_base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    openai_base_url: str | None = None
     """An OpenAI-compatible server, up to and including `/v1`. Unset: OpenAI."""
     openai_fallback_model: str | None = Field(default=None, min_length=1)
     """Asked where OPENAI_MODEL fails before its first word. Unset, with a fallback server: OPENAI_MODEL there."""
-    openai_fallback_base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    openai_fallback_base_url: str | None = None
     """Where the fallback is. Unset, with a fallback model: where OPENAI_MODEL is."""
     openai_fallback_api_key: SecretStr | None = None
     """The fallback's key. Unset: OPENAI_API_KEY at the same server, and none at another."""

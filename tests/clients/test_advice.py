@@ -76,7 +76,7 @@ def test_engine_that_forgot_the_answer_when_it_restarted_is_asked_for_another(se
     with ExitStack() as stack:
         first, second = (stack.enter_context(running_engine_process(service.upstream.base_url)) for _ in range(2))
         proxy = stack.enter_context(running_proxy(first.port))
-        where = ("--grpc", "--engine", f"127.0.0.1:{proxy.port}")
+        where = ("--engine", f"127.0.0.1:{proxy.port}")
         with started(*ASK, *(["-q"] if quiet else []), *where) as process:
             assert process.stdout
             assert process.stdout.read(4) == "Some"
@@ -87,6 +87,11 @@ def test_engine_that_forgot_the_answer_when_it_restarted_is_asked_for_another(se
     assert (process.returncode, written) == (0, "\nHello there.\n")
     assert ("The service has lost that answer. Another one:" in said) is not quiet
     assert len(service.upstream.requests) == 2
+
+
+def test_grpc_asks_the_engine_of_the_settings(service: Service) -> None:
+    settings = {"AI_ENGINE_URL": f"http://127.0.0.1:{service.engine.port}", "PORT": str(free_port())}
+    assert run(*ASK, "--grpc", settings=settings)[:2] == (0, "Hello there.\n")
 
 
 def test_engine_that_is_down_and_a_wrong_token_are_told_with_what_to_do(service: Service) -> None:
@@ -112,3 +117,9 @@ def test_session_without_a_picture_says_how_to_give_one(service: Service) -> Non
     status, _, said = run("ask", "And y?", "--session", "nobodys", "--url", service.url)
     assert status == 1
     assert said.endswith("The session has no picture yet: studyai ask PICTURE QUESTION --session ID\n")
+
+
+def test_answer_that_there_is_not_says_how_long_and_for_whom_there_is_one(service: Service) -> None:
+    status, _, said = run("resume", "0" * 32, "--url", service.url)
+    assert status == 1
+    assert said.endswith("for the student who asked alone: --student ID, if one was named.\n")

@@ -26,7 +26,7 @@ TEXT = "".join(DELTAS)
 def where(service: Service, scheme: str = "http") -> list[str]:
     if scheme == "http":
         return ["--url", service.url]
-    return ["--grpc", "--engine", f"127.0.0.1:{service.engine.port}"]
+    return ["--engine", f"127.0.0.1:{service.engine.port}"]
 
 
 def gated_answer(service: Service) -> list[up.Signal]:

@@ -53,6 +53,14 @@ def test_every_wrong_setting_is_named_and_no_value_shown(tmp_path: Path) -> None
     assert "canary" not in ended.stderr
 
 
+@pytest.mark.parametrize("url", ["canary.example", "canary.example:8000/v1", "ftp://canary/v1", "http:///v1"])
+def test_model_server_that_is_no_address_is_told_what_one_looks_like(tmp_path: Path, url: str) -> None:
+    ended = start(tmp_path, OPENAI_BASE_URL=url)
+    assert ended.returncode == 2
+    said = "Must be http:// or https://, a host and maybe a port, up to and including /v1"
+    assert ended.stderr == f"engine-grpc: OPENAI_BASE_URL: {said}\n"
+
+
 def test_settings_are_read_from_the_env_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-x\nENGINE_PORT=eighty\nPORT=3000\n")
     ended = start(tmp_path)

@@ -165,8 +165,8 @@ def _connection(
     url: str | None, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = ""
 ) -> Connection:
     connection = Connection.of(url, engine, grpc=grpc, ca_file=ca_file, student=student)
-    if grpc and not names_engine(url):
-        wrong = "--engine or AI_ENGINE_URL" if engine else "ENGINE_PORT"
+    if (grpc or engine) and not names_engine(url):
+        wrong = "--engine or AI_ENGINE_URL" if engine or os.environ.get("AI_ENGINE_URL") else "ENGINE_PORT"
     else:
         wrong = "--url or STUDYAI_URL" if url else "PORT"
     try:

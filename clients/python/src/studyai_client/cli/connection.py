@@ -33,14 +33,15 @@ class Connection:
         cls, url: str | None, engine: str | None, *, grpc: bool, ca_file: str | None, student: str = ""
     ) -> Connection:
         """Reads what the command line says, and the environment for the rest."""
-        if grpc or names_engine(url):
-            return cls.to_engine(url if names_engine(url) else engine, ca_file, student)
+        if grpc or engine or names_engine(url):
+            named = url if names_engine(url) else engine or os.environ.get("AI_ENGINE_URL")
+            return cls.to_engine(named or default_engine(), ca_file, student)
         token = os.environ.get("STUDYAI_TOKEN", "").strip()  # a file's line end is no part of it
         return cls(url=url or default_gateway(), token=token or None, tls=Tls(ca_file=ca_file), student=student)
 
     @classmethod
-    def to_engine(cls, engine: str | None, ca_file: str | None, student: str = "") -> Connection:
-        """Reads where an engine is, with the gateway's own variables for the rest."""
+    def to_engine(cls, engine: str, ca_file: str | None, student: str = "") -> Connection:
+        """Reads the gateway's own variables for the rest."""
         known = os.environ
         tls = Tls(
             ca_file=ca_file or known.get("AI_ENGINE_TLS_CA_FILE") or None,
@@ -50,7 +51,7 @@ class Connection:
         )
         # Of several, comma-separated, the first: as the gateway does.
         token = known.get("SERVICE_TOKEN", "").partition(",")[0].strip() or None
-        return cls(url=_engine_url(engine or default_engine(), tls), token=token, tls=tls, student=student)
+        return cls(url=_engine_url(engine, tls), token=token, tls=tls, student=student)
 
     @property
     def address(self) -> Address:

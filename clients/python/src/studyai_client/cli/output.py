@@ -240,6 +240,8 @@ def _advice(error: StudyAIError) -> str:
             return "The session has no picture yet: studyai ask PICTURE QUESTION --session ID"
         case "ANSWER_NOT_FOUND" if error.partial_text:
             return "The service has forgotten it, as an engine without Redis does when it restarts: ask again."
+        case "ANSWER_NOT_FOUND":
+            return "Answers are kept for some minutes, for the student who asked alone: --student ID, if one was named."
         case "DEADLINE_EXCEEDED":
             return "Try again, or give it longer: --timeout SECONDS"
         case "CONNECTION_LOST" if error.answer_id:

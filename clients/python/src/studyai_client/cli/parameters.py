@@ -11,10 +11,8 @@ import typer
 _WHERE, _HOW, _WHO = "Where StudyAI is", "How the answer is shown", "Who asks, and where it belongs"
 
 
-def _engine(what: str) -> Any:
-    return typer.Option(
-        envvar="AI_ENGINE_URL", metavar="HOST:PORT", help=what, show_default=False, rich_help_panel=_WHERE
-    )
+def _engine(what: str, variable: str | None = None) -> Any:
+    return typer.Option(envvar=variable, metavar="HOST:PORT", help=what, show_default=False, rich_help_panel=_WHERE)
 
 
 def _authorities(file: str | None) -> str | None:
@@ -42,11 +40,15 @@ Url = Annotated[
 Grpc = Annotated[
     bool,
     typer.Option(
-        "--grpc", metavar="", help="Ask the engine itself, over gRPC, instead of the gateway.", rich_help_panel=_WHERE
+        "--grpc",
+        metavar="",
+        help="Ask the engine itself, over gRPC, instead of the gateway: at AI_ENGINE_URL, else 127.0.0.1:5001, or the "
+        "port in ENGINE_PORT.",
+        rich_help_panel=_WHERE,
     ),
 ]
-Engine = Annotated[str | None, _engine("The engine that --grpc asks. Else 127.0.0.1:5001, or the port in ENGINE_PORT.")]
-Engines = Annotated[str | None, _engine("The engine; of several, comma-separated, each is asked.")]
+Engine = Annotated[str | None, _engine("Ask this engine, as --grpc does.")]
+Engines = Annotated[str | None, _engine("The engine; of several, comma-separated, each is asked.", "AI_ENGINE_URL")]
 CaFile = Annotated[
     str | None,
     typer.Option(
