@@ -17,6 +17,7 @@ import (
 	mathrand "math/rand"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -81,7 +82,8 @@ func run(picture, prompt, target string) error {
 	defer cancel()
 	ctx, release := signal.NotifyContext(ctx, os.Interrupt)
 	defer release()
-	if token := os.Getenv("SERVICE_TOKEN"); token != "" {
+	// Of several, comma-separated, the first: as the gateway does.
+	if token, _, _ := strings.Cut(os.Getenv("SERVICE_TOKEN"), ","); token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
 

@@ -4,7 +4,7 @@
 // Where the engine asks for them it reads SERVICE_TOKEN, AI_ENGINE_TLS_CA_FILE (TLS), and AI_ENGINE_TLS_CERT_FILE and
 // AI_ENGINE_TLS_KEY_FILE (mutual TLS), as the gateway does.
 import { readFileSync } from "node:fs";
-import { ask, connect, stop } from "./studyai.mjs";
+import { StudyAIError, ask, connect, stop } from "./studyai.mjs";
 
 const [picture, prompt, target = "localhost:5001"] = process.argv.slice(2);
 if (!prompt) {
@@ -38,7 +38,7 @@ try {
     if (answerId) await stop(studyai, answerId);
     process.exitCode = 130;
   } else {
-    console.error(`\nfailed: ${error.code ?? error.name}: ${error.message}`);
+    console.error(`\nfailed: ${error instanceof StudyAIError ? `${error.code}: ` : ""}${error.message}`);
     process.exitCode = 1;
   }
 } finally {

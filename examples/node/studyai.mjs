@@ -41,13 +41,12 @@ const details = protobuf.parse(`
 
 /** A question that was not answered, or not to its end. `code` is the stable word to branch on. */
 export class StudyAIError extends Error {
-  constructor(message, { code, retryAfterMs, requestId }) {
+  constructor(message, { code, retryAfterMs }) {
     super(message);
     this.name = "StudyAIError";
     this.code = code;
     /** Undefined where asking again does not help. */
     this.retryAfterMs = retryAfterMs;
-    this.requestId = requestId;
   }
 }
 
@@ -121,7 +120,7 @@ async function* messages(call, signal) {
     yield* call;
   } catch (error) {
     signal?.throwIfAborted();
-    throw failure(error, call);
+    throw failure(error);
   } finally {
     signal?.removeEventListener("abort", cancel);
     // Leaving the loop ends the stream, and not the call.

@@ -16,7 +16,7 @@ import pytest
 from tests import upstream as up
 from tests.clients.proxy import running_proxy
 from tests.end_to_end.conftest import WORKSHEET, tool
-from tests.processes import clean_environment, free_port
+from tests.processes import clean_environment, free_port, running_engine_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,10 +75,12 @@ def shims() -> dict[str, str]:
 
 
 @contextmanager
-def asking(example: list[str], port: int, picture: Path = WORKSHEET) -> Iterator[subprocess.Popen[str]]:
+def asking(
+    example: list[str], port: int, picture: Path = WORKSHEET, **settings: str
+) -> Iterator[subprocess.Popen[str]]:
     command = [*example, str(picture), "What is x?", f"127.0.0.1:{port}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe, env=clean_environment(**settings)) as process:
         try:
             yield process
         finally:
@@ -116,6 +118,16 @@ def test_example_tells_a_failure_by_its_code(service: Service, example: list[str
         _, said = process.communicate(timeout=10)
     assert process.returncode == 1
     assert "failed: IMAGE_UNREADABLE" in said
+
+
+def test_example_shows_the_first_of_several_service_tokens(service: Service, example: list[str]) -> None:
+    tokens = ["first" * 8, "second" * 8]
+    with (
+        running_engine_process(service.upstream.base_url, SERVICE_TOKEN=tokens[0]) as engine,
+        asking(example, engine.port, SERVICE_TOKEN=",".join(tokens)) as process,
+    ):
+        written, said = process.communicate(timeout=10)
+    assert (process.returncode, written) == (0, "Hello there."), said
 
 
 def in_python(*arguments: str) -> subprocess.CompletedProcess[str]:
