@@ -28,18 +28,42 @@ _CLOSED = "The client has been closed."
 """What grpcio says of a closed channel in three ways, one for each kind of call."""
 
 
-class GrpcTransport:
+class _Calls:
+    """A channel, and how a step's call on it is begun: alike for those who block and those who await.
+
+    Args:
+        library: `grpc` or `grpc.aio`.
+        address: Where the engine is.
+        token: Its service token.
+        tls: How to know it.
+    """
+
+    def __init__(self, library: Any, address: Address, token: str | None, tls: Tls) -> None:
+        self._target, options = address.grpc_target or "", wire.options(tls)
+        if address.tls:
+            self._channel = library.secure_channel(self._target, wire.credentials(tls), options)
+        else:
+            self._channel = library.insecure_channel(self._target, options)
+        self._stub: Any = chat_pb2_grpc.ChatServiceStub(self._channel)
+        self._arguments = wire.CallArguments(token)
+        self._closed = False
+
+    def _open(self) -> Any:
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+        return self._stub
+
+    def _begin(self, step: Ask | Resume, deadline: Deadline) -> Any:
+        if isinstance(step, Ask):
+            return self._open().ChatImage(wire.asked(step), **self._arguments.given(deadline, again=step.again))
+        return self._open().ResumeAnswer(wire.resumed(step), **self._arguments.given(deadline))
+
+
+class GrpcTransport(_Calls):
     """Blocks while it waits."""
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
-        self._target, options = address.grpc_target or "", wire.options(tls)
-        if address.tls:
-            self._channel = grpc.secure_channel(self._target, wire.credentials(tls), options)
-        else:
-            self._channel = grpc.insecure_channel(self._target, options)
-        self._stub = chat_pb2_grpc.ChatServiceStub(self._channel)
-        self._arguments = wire.CallArguments(token)
-        self._closed = False
+        super().__init__(grpc, address, token, tls)
 
     def stream(self, step: Ask | Resume, deadline: Deadline) -> Generator[Numbered]:
         """Yields the events as they come. Close it to cancel the call.
@@ -87,29 +111,12 @@ class GrpcTransport:
         self._closed = True
         self._channel.close()
 
-    def _open(self) -> Any:
-        if self._closed:
-            raise RuntimeError(_CLOSED)
-        return self._stub
 
-    def _begin(self, step: Ask | Resume, deadline: Deadline) -> Any:
-        if isinstance(step, Ask):
-            return self._open().ChatImage(wire.asked(step), **self._arguments.given(deadline, again=step.again))
-        return self._open().ResumeAnswer(wire.resumed(step), **self._arguments.given(deadline))
-
-
-class AsyncGrpcTransport:
+class AsyncGrpcTransport(_Calls):
     """The same for asyncio. To be made in the loop it is used in."""
 
     def __init__(self, address: Address, token: str | None, tls: Tls) -> None:
-        self._target, options = address.grpc_target or "", wire.options(tls)
-        if address.tls:
-            self._channel = grpc.aio.secure_channel(self._target, wire.credentials(tls), options)
-        else:
-            self._channel = grpc.aio.insecure_channel(self._target, options)
-        self._stub = chat_pb2_grpc.ChatServiceStub(self._channel)
-        self._arguments = wire.CallArguments(token)
-        self._closed = False
+        super().__init__(grpc.aio, address, token, tls)
 
     async def stream(self, step: Ask | Resume, deadline: Deadline) -> AsyncGenerator[Numbered]:
         """See `GrpcTransport.stream`."""
@@ -145,16 +152,6 @@ class AsyncGrpcTransport:
         """Closes the channel."""
         self._closed = True
         await self._channel.close()
-
-    def _open(self) -> Any:
-        if self._closed:
-            raise RuntimeError(_CLOSED)
-        return self._stub
-
-    def _begin(self, step: Ask | Resume, deadline: Deadline) -> Any:
-        if isinstance(step, Ask):
-            return self._open().ChatImage(wire.asked(step), **self._arguments.given(deadline, again=step.again))
-        return self._open().ResumeAnswer(wire.resumed(step), **self._arguments.given(deadline))
 
 
 @contextmanager
