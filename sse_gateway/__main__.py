@@ -25,7 +25,10 @@ from sse_gateway.tracing import configure_tracing
 
 
 def main() -> None:
-    """Runs the gateway until it is told to stop. Exits with 2 where a setting is wrong."""
+    """Runs the gateway until it is told to stop.
+
+    Exits with 2 where a setting is wrong, and with 3 where it cannot listen.
+    """
     try:
         settings = GatewaySettings()
     except (ValidationError, UnicodeDecodeError) as error:

@@ -65,7 +65,9 @@ async def get_answer(
     options = CallOptions(record.request_id, deadline(request))
     if "text/event-stream" not in request.headers.get("accept", ""):
         async with while_connected(Client.of(request.scope)):
-            return await _whole(asked, parts, options)
+            reply = await _whole(asked, parts, options)
+        record.answer_id = answer_id
+        return reply
     if last_event_id:
         asked.boundary_sequence = last_event_id
         options = replace(options, accepted=metrics.RESUMES.inc)
@@ -81,7 +83,9 @@ async def delete_answer(answer_id: str, asker: Asker, request: Request, student_
     Their streams `end` with `finish_reason: "stopped"` and the text so far. Changes nothing when it has ended already.
     """
     asked = StopAnswerRequest(answer_id=answer_id, student_id=asker.student(student_id))
-    await Parts.of(request).engine.stop(asked, CallOptions(RequestRecord.of(request).request_id))
+    record = RequestRecord.of(request)
+    await Parts.of(request).engine.stop(asked, CallOptions(record.request_id))
+    record.answer_id = answer_id
 
 
 async def _whole(asked: ResumeAnswerRequest, parts: Parts, options: CallOptions) -> JSONResponse:

@@ -168,6 +168,7 @@ class _Exchange:
             route=self.route,
             status=self._record.status,
             outcome=self._record.outcome or "completed",
+            answer_id=self._record.answer_id,
             duration_ms=self._record.elapsed_ms,
         )
 

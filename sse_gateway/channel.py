@@ -97,6 +97,8 @@ class EngineAccess:
 class Endpoint(NamedTuple):
     """A place where the engine is, or engines are: a channel to it, with the calls that are made on it."""
 
+    name: str
+    """What it is reached by."""
     channel: grpc.aio.Channel
     stream: grpc.aio.UnaryStreamMultiCallable[list[ChatImageRequest], ChatImageResponse]
     complete: grpc.aio.StreamUnaryMultiCallable[Any, CompleteChatImageResponse]
@@ -149,6 +151,7 @@ def connect(target: EngineTarget, access: EngineAccess) -> Endpoint:
         return tracing.traced(make, f"{_SERVICE[1:]}/{method}", target.name)
 
     return Endpoint(
+        name=target.name,
         channel=channel,
         stream=traced(stream, "ChatImage"),
         complete=traced(complete, "CompleteChatImage"),

@@ -47,6 +47,7 @@ async def chat_image(request: Request) -> Response:
     asked, options = await _asked(request)
     async with while_connected(Client.of(request.scope)):
         answer = await Parts.of(request).engine.complete(asked.hand_over(CompleteChatImageRequest), options)
+    RequestRecord.of(request).answer_id = answer.started.answer_id
     return JSONResponse(answer_reply(answer).model_dump(exclude_unset=True))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
+import structlog
 
 from sse_gateway import metrics
 from sse_gateway.endpoints import Endpoints
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from sse_gateway.channel import Endpoint, EngineAccess
     from sse_gateway.engine_url import EngineTarget
+
+log = structlog.get_logger(__name__)
 
 Message = TypeVar("Message")
 Reply = grpc.aio.UnaryUnaryCall[Any, Message] | grpc.aio.StreamUnaryCall[Any, Message]
@@ -164,6 +167,7 @@ class EngineClient:
                             accepted()
                         yield cast("Message", message)
             except GatewayError as error:
+                _log(error, endpoint)
                 if begun or last or not self._worth_another(error):
                     raise self._noted(error) from None
             else:
@@ -178,6 +182,7 @@ class EngineClient:
                         accepted()
                     return await call
             except GatewayError as error:
+                _log(error, endpoint)
                 if begun or last or not self._worth_another(error):
                     raise self._noted(error) from None
         raise AssertionError("the last attempt returns or raises")
@@ -198,6 +203,12 @@ class EngineClient:
         if error.code is ErrorCode.OVERLOADED:
             self._room.missed()
         return error
+
+
+def _log(error: GatewayError, endpoint: Endpoint) -> None:
+    """Says which engine was gone: the client learns no more than that one was, and not even that if another answers."""
+    if error.code is ErrorCode.ENGINE_UNAVAILABLE:
+        log.warning("an engine did not answer", engine=endpoint.name)
 
 
 @dataclass(slots=True)

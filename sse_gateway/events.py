@@ -59,6 +59,7 @@ class AnswerEvents:
         "_start",
         "_started",
         "_text_sequence",
+        "answer_id",
         "ended",
     )
 
@@ -80,6 +81,8 @@ class AnswerEvents:
         self._failed = b""
         self._started = False
         """Whether the first event was folded."""
+        self.answer_id: str | None = None
+        """Known with the first event."""
         self.ended = False
         """Whether the last event was handed out."""
 
@@ -106,6 +109,7 @@ class AnswerEvents:
                 if message.sequence > self._after:
                     self._start = b"id: %d\ndata: %b\n\n" % (message.sequence, _json(_start_event(message.started)))
                 self._started = True
+                self.answer_id = message.started.answer_id
             case "text_delta":
                 self._content += encode_basestring_ascii(message.text_delta.text)[1:-1].encode("ascii")
                 self._text_sequence = message.sequence

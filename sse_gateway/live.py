@@ -57,6 +57,8 @@ class LiveAnswer:
             self._fail(error)
             if not self._events.nothing_new:
                 await grew()
+        finally:
+            self._record.answer_id = self._events.answer_id
         if self._events.nothing_new:
             raise NothingNewError
 

@@ -22,6 +22,8 @@ class RequestRecord:
     """None until the response starts."""
     outcome: str | None = None
     """How it ended, where not well: an error's code, or what became of the client."""
+    answer_id: str | None = None
+    """Which answer it was about, once an engine has said so."""
     fallback_endpoint: str | None = None
     """Where the same can be asked without a stream; set by the routes that stream."""
     headers: dict[str, str] = field(default_factory=dict)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from studyai.v1.chat_pb2 import CompleteChatImageResponse, StopAnswerResponse
 
-from tests.gateway.fake_engine import FakeEngine, failure
+from tests.gateway.fake_engine import STARTED, FakeEngine, failure
 from tests.gateway.process import gateway_process
 from tests.gateway.wire import FALLBACK, STREAM, Connection, connect, encoded, event_data, question
+from tests.processes import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,6 +194,49 @@ async def test_each_request_is_one_line_that_tells_its_end(tmp_path: Path, engin
         "lost": ("GET", None, 404, "INVALID_REQUEST"),
     }
     assert all(line["duration_ms"] >= 0 for line in lines.values())
+    answers = {key for key, line in lines.items() if line["answer_id"] == STARTED.answer_id}
+    assert answers == {"whole", "left"}
+
+
+async def test_line_names_the_answer_that_was_told_fetched_or_stopped_but_none_that_there_is_not(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    answer = f"/api/ai/answers/{STARTED.answer_id}"
+    async with gateway_process(tmp_path, AI_ENGINE_URL=engine.url) as gateway:
+        async with connect(gateway.port) as client:
+            await client.send("POST", FALLBACK, BODY)
+            (await engine.next_call()).close(CompleteChatImageResponse(started=STARTED))
+            await client.read_head()
+            await client.read_body()
+            await client.send("GET", answer)
+            call = await engine.next_call()
+            await call.start()
+            await call.finish()
+            await client.read_head()
+            await client.read_body()
+            await client.send("DELETE", answer)
+            (await engine.next_call()).close(StopAnswerResponse())
+            await client.read_head()
+            await client.send("GET", "/api/ai/answers/canary")
+            (await engine.next_call()).fail(failure(grpc.StatusCode.NOT_FOUND, "ANSWER_NOT_FOUND"))
+            await client.read_head()
+        gateway.signal(signal.SIGTERM)
+        await gateway.end()
+        named = [record["answer_id"] for record in gateway.records if record["event"] == "request ended"]
+    assert named == [STARTED.answer_id] * 3 + [None]
+
+
+async def test_engine_that_is_gone_is_named_in_the_log_of_the_request(tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    async with gateway_process(tmp_path, AI_ENGINE_URL=f"http://{nowhere}") as gateway, connect(gateway.port) as client:
+        await client.send("POST", FALLBACK, BODY, x_request_id="lost")
+        await client.read_head()
+        gateway.signal(signal.SIGTERM)
+        await gateway.end()
+        told = [record for record in gateway.records if record["event"] == "an engine did not answer"]
+    assert [(record["engine"], record["request_id"], record["level"]) for record in told] == [
+        (f"dns:///{nowhere}", "lost", "warning")
+    ]
 
 
 async def test_log_holds_nothing_of_what_students_send_and_get(tmp_path: Path, engine: FakeEngine) -> None:
