@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TIMED := tests/engine tests/gateway tests/faults
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster soak bench fuzz test setup system proto check-protos web lint format types pytest lock clean
+.PHONY: help run run-cluster soak bench fuzz test test-mobile setup system proto check-protos web lint format types pytest lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -17,6 +17,10 @@ run-cluster: $(VENV)/run.stamp ## Run two engines, two gateways and a Redis that
 	@$(BIN)/python deploy/up.py --engines 2 --gateways 2 --redis
 
 test: setup lint types check-protos pytest ## Set up and pass every check
+
+test-mobile: setup ## Compile the clients for Kotlin and Swift, and run them; fetches their compilers once (3 GB)
+	scripts/mobile/toolchains.sh
+	$(BIN)/python -m pytest tests/mobile --timeout 600
 
 setup: ## Set up everything that the checks need
 	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/dev.stamp system
@@ -43,7 +47,7 @@ ifdef ARGS
 else
 	@# What is held to milliseconds runs apart from what needs a whole core, or waits for processes and browsers.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TIMED)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(TIMED:%=--ignore=%)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(TIMED:%=--ignore=%) --ignore=tests/mobile
 endif
 
 soak: setup ## Run tests/soak with large numbers: streams, cuts, disconnects, restarts, overload (15 minutes)
@@ -83,7 +87,7 @@ $(VENV)/bench.stamp: requirements/bench.lock $(VENV)/run.stamp
 	@touch $@
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis scripts/web/node_modules tests/node/node_modules examples/node/node_modules
+	rm -rf $(VENV) .bench .mobile .mypy_cache .ruff_cache .pytest_cache .hypothesis scripts/web/node_modules tests/node/node_modules examples/node/node_modules
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'

@@ -137,8 +137,6 @@ def test_commands_that_start_the_service_do(block: Block) -> None:
 def test_code_that_is_not_run_says_so_where_it_stands() -> None:
     for block in COMMANDS:
         assert not reason(block) or "ot run" in block.before, block
-    for block in BLOCKS:
-        assert block.language not in {"swift", "kotlin"} or "**not compiled here**" in block.before, block
 
 
 def test_every_block_is_of_a_kind_that_is_looked_at() -> None:
