@@ -122,6 +122,16 @@ def test_service_that_cannot_be_reached_is_given_up_after_the_attempts(client: C
     assert (failed["code"], failed["retryable"]) == ("CONNECTION_FAILED", True)
 
 
+def test_network_that_is_back_ends_the_pause(client: Client) -> None:
+    if client.name == "swift":
+        pytest.skip("URLSession waits for the network by itself, and not in Foundation for Linux")
+    nowhere, begun = f"http://127.0.0.1:{free_port()}", time.monotonic()
+    pause = {"first_delay_ms": 60_000, "longest_delay_ms": 60_000}
+    (failed,) = client.done("ask", nowhere, attempts=1, network_back=True, **pause)
+    assert failed["code"] == "CONNECTION_FAILED"
+    assert time.monotonic() - begun < 30
+
+
 def test_engines_that_forget_every_answer_are_asked_three_times(scripted: up.Upstream, client: Client) -> None:
     for number in range(3):
         scripted.script(up.stream_headers(), up.raw(event(START | {"answer_id": f"a{number}"}, 0)), up.reset())
