@@ -142,7 +142,7 @@ final class StudyAI: Sendable {
     private func exchange(_ request: URLRequest, _ kind: String? = nil, _ take: (Data) throws -> Void) async throws {
         var request = request
         request.timeoutInterval = kind == nil ? longestAnswer : patience.silence
-        if let token = try await token(), token == "" { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
+        if let token = try await token() { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
         var refused: (head: HTTPURLResponse, body: Data)?
         for try await (head, data) in relay.arrivals(session.dataTask(with: request)) {
             if 200..<300 ~= head.statusCode, kind == nil || head.mimeType == kind {

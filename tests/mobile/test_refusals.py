@@ -108,12 +108,13 @@ def test_picture_that_is_too_large_is_not_sent(scripted: up.Upstream, client: Cl
 
 
 def test_failure_of_the_model_is_told_and_the_same_key_asks_anew(service: Service, client: Client) -> None:
+    key = f"once-{client.name}"
     service.upstream.script(up.stream_headers(), up.chunk("Half"), up.reset())
-    told = client.done("ask", service.url, key="once")
+    told = client.done("ask", service.url, key=key)
     assert (told[-1]["code"], told[-1]["retryable"]) == ("UPSTREAM_TRUNCATED", True)
     assert len(service.upstream.requests) == 1
-    assert client.done("ask", service.url, key="once")[-1]["text"] == "Hello there."
-    assert client.done("ask", service.url, key="once")[-1]["text"] == "Hello there."
+    assert client.done("ask", service.url, key=key)[-1]["text"] == "Hello there."
+    assert client.done("ask", service.url, key=key)[-1]["text"] == "Hello there."
     assert len(service.upstream.requests) == 2
 
 
