@@ -80,7 +80,7 @@ def build(service: str, root: Path) -> Image:
             # What pip has kept is good enough here: the hashes are checked all the same.
             told = rest.replace("/app", str(root / "app")).replace("--no-cache-dir ", "--quiet ")
             told = re.sub(r"^python ", f"{sys.executable} ", told)
-            subprocess.run(["/bin/sh", "-euc", told], cwd=source, env=clean_environment(), check=True, timeout=150)
+            subprocess.run(["/bin/sh", "-euc", told], cwd=source, env=clean_environment(), check=True, timeout=250)
     return Image(service, root)
 
 
