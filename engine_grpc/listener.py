@@ -1,8 +1,7 @@
 """Where the engine listens, with another gRPC server where one broke.
 
 In grpcio 1.85 a call whose path is not UTF-8 ends the server that gets it, for good and for everybody: it decodes the
-path where nothing catches what that raises. Its port is free again at once. Most of the calls that run there go on;
-some have been seen cut (UNAVAILABLE), and are their callers' to resume.
+path where nothing catches what that raises. Its port is free again at once, and the calls that run there go on.
 """
 
 from __future__ import annotations
@@ -22,6 +21,19 @@ log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 0.25
 """Between two looks whether the server is whole: it tells of its end only when its last call has ended."""
 _AGAIN_SECONDS = 0.1
+_LAST_CALLS_SECONDS = 600
+"""More than an answer takes. Whose call is still there then takes nothing of it, or watches our health: it is cut."""
+
+
+def by_name(server: grpc.aio.Server) -> grpc.aio.Server:
+    """Has a server find its handlers by the name of the method that is called, and no other way; returns it.
+
+    Generated code has it wait for a call of each method, too. A server that breaks frees the memory which those calls
+    were to be written to, and has zeros written there a moment later, over whatever is there then: the process ends by
+    SIGSEGV, or goes on with it.
+    """
+    server.add_registered_method_handlers = lambda *_: None  # type: ignore[method-assign]
+    return server
 
 
 class Listener:
@@ -44,8 +56,8 @@ class Listener:
         self._make = make
         self._host = f"[{host}]" if ":" in host else host
         self._credentials = credentials
-        self._broken: list[grpc.aio.Server] = []
-        """Kept: calls may run there, and gRPC does not let go of a server that has not ended well."""
+        self._broken: dict[grpc.aio.Server, asyncio.Task[None]] = {}
+        """What ends each of them: calls may run there, and gRPC does not let go of a server before it has ended."""
         self.port = port
 
     async def start(self) -> None:
@@ -60,7 +72,7 @@ class Listener:
     async def stop(self, grace: float) -> None:
         """Takes no new calls, and cancels those that still run after so many seconds."""
         self._keeping.cancel()
-        await self._server.stop(grace)
+        await asyncio.gather(*(server.stop(grace) for server in (self._server, *self._broken)))
 
     async def _started(self) -> grpc.aio.Server:
         server = self._make()
@@ -87,7 +99,7 @@ class Listener:
                 await self._replace()
 
     async def _replace(self) -> None:
-        self._broken.append(self._server)
+        self._broken[self._server] = asyncio.create_task(self._end(self._server))
         while True:
             try:
                 self._server = await self._started()
@@ -96,3 +108,8 @@ class Listener:
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 return
+
+    async def _end(self, broken: grpc.aio.Server) -> None:
+        """Lets the calls of a broken server end, and gives it up."""
+        await broken.stop(_LAST_CALLS_SECONDS)
+        del self._broken[broken]

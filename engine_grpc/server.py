@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from studyai.v1 import chat_pb2, chat_pb2_grpc
 
 from engine_grpc.interceptors import CallBoundary
-from engine_grpc.listener import Listener
+from engine_grpc.listener import Listener, by_name
 from engine_grpc.service_token import ServiceToken
 from engine_grpc.servicer import ChatServicer
 
@@ -113,7 +113,7 @@ async def start_engine(
     await health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
 
     def make() -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[*known, calls], options=_OPTIONS)
+        server = by_name(grpc.aio.server(interceptors=[*known, calls], options=_OPTIONS))
         chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         reflection.enable_server_reflection((SERVICE, SERVICE_NAME, reflection.SERVICE_NAME), server)
