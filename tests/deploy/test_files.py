@@ -127,6 +127,14 @@ def test_systemd_finds_nothing_wrong_with_the_units(service: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_unit_that_fails_at_once_is_started_again_for_ever(service: str) -> None:
+    unit = (DEPLOY / "systemd" / f"studyai-{service}.service").read_text()
+    (pause,) = re.findall(r"^RestartSec=(\d+)$", unit, re.MULTILINE)
+    # systemd gives up after five starts within 10 s: DefaultStartLimitBurst, DefaultStartLimitIntervalSec.
+    assert 5 * int(pause) > 10
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_units_start_command_serves_and_a_wrong_setting_is_not_tried_again(service: str, tmp_path: Path) -> None:
     unit = dict(
         re.findall(r"^(\w+)=(.+)$", (DEPLOY / "systemd" / f"studyai-{service}.service").read_text(), re.MULTILINE)
