@@ -72,6 +72,7 @@ ATTEMPTS = Counter(
     ["upstream", "code"],
     registry=REGISTRY,
 )
+REDIS_FAILURES = Counter("studyai_redis_failures", "Commands that Redis did not answer, or refused.", registry=REGISTRY)
 LAG = Histogram("studyai_event_loop_lag_seconds", "How late the event loop is.", buckets=_LAG, registry=REGISTRY)
 BUILD = Gauge(
     "studyai_build_info", "1; what runs is in the labels.", ["service", "version", "python"], registry=REGISTRY

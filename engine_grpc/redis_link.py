@@ -18,6 +18,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from engine_grpc import metrics
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -99,6 +101,7 @@ class RedisLink:
 
     def failed(self, error: Exception) -> None:
         """Lets nobody wait any more until Redis has been reached again."""
+        metrics.REDIS_FAILURES.inc()
         if self.up.is_set() or not self._said:
             self._said = True
             log.warning("redis cannot be reached", error=type(error).__name__)
@@ -107,6 +110,7 @@ class RedisLink:
 
     def refused(self, error: Exception) -> None:
         """Notes that Redis refuses commands, and logs it now and then."""
+        metrics.REDIS_FAILURES.inc()
         now = self._back_at = asyncio.get_running_loop().time()
         if not self._refusal_logged or now - self._refusal_logged > _REFUSALS_LOGGED_EVERY:
             self._refusal_logged = now

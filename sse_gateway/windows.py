@@ -22,6 +22,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from sse_gateway import metrics
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -141,6 +143,7 @@ class RedisWindows(Windows):
             return await super().count(student)
 
     def _leave_alone(self, error: Exception) -> None:
+        metrics.REDIS_FAILURES.inc()
         if not self._away:
             log.warning("redis cannot be reached: each gateway counts its questions itself", error=type(error).__name__)
         self._away = True

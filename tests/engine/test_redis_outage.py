@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from studyai.v1 import chat_pb2_grpc
 
-from engine_grpc import redis_answers, redis_follow
+from engine_grpc import metrics, redis_answers, redis_follow
 from engine_grpc.redis_follow import LEASE_MS
 from engine_grpc.redis_link import COMMAND_SECONDS
 from tests import upstream as up
@@ -153,6 +153,7 @@ async def test_questions_are_answered_and_foreign_answers_refused_while_redis_is
     upstream.default(*up.answer(*WORDS))
     async with engines(upstream, server) as two:
         first = await ask(two[0]).end()
+        counted = redis_failures()
         server.pause()
         began = time.monotonic()
         assert (await ask(two[0], key="other", session_id="s").end()).text == TEXT
@@ -165,6 +166,7 @@ async def test_questions_are_answered_and_foreign_answers_refused_while_redis_is
         for number in range(20):
             await ask(two[0], key=f"later-{number}", session_id="s").end()
         assert time.monotonic() - began < 2
+        assert redis_failures() > counted
         server.go_on()
 
 
@@ -263,10 +265,12 @@ async def test_copy_of_an_answer_ends_in_time_when_redis_refuses_to_be_written_t
     async with engines(upstream, server) as two, Redis.from_url(server.url) as store:
         reader = await started(two[0], opening)
         copy = await ask(two[1]).has(WORDS[0])
+        counted = redis_failures()
         await refusing(store)
         await goes_on(reader, opening[1:3])
         assert (await resume(two[1], reader.answer_id, 3).end()).reason == "ENGINE_UNAVAILABLE"
         assert (await copy.end(within=15)).reason == "ENGINE_UNAVAILABLE"
+        assert redis_failures() > counted
         opening[3].set()
         assert (await reader.end()).text == TEXT
     assert [entry["outcome"] for entry in logs if entry["event"] == "answer ended"] == ["completed"]
@@ -327,3 +331,7 @@ async def test_readers_elsewhere_are_told_when_the_engine_dies_and_its_keys_ask_
 async def noticed(logs: Logs) -> None:
     """Both engines have found that Redis is away."""
     await until(lambda: [entry["event"] for entry in logs].count("redis cannot be reached") == 2)
+
+
+def redis_failures() -> float:
+    return metrics.REGISTRY.get_sample_value("studyai_redis_failures_total") or 0

@@ -12,7 +12,7 @@ import pytest
 from limits.aio.storage import MemoryStorage
 from redis.asyncio import Redis
 
-from sse_gateway import windows
+from sse_gateway import metrics, windows
 from sse_gateway.limits import rate_limits
 from sse_gateway.windows import RedisWindows, Windows
 from tests.gateway.conftest import logged
@@ -223,9 +223,15 @@ async def test_redis_that_comes_back_is_used_again(monkeypatch: pytest.MonkeyPat
 
 
 async def test_redis_that_was_never_there_is_told_once() -> None:
+    counted = redis_failures()
     with running_redis() as redis, logged() as lines:
         redis.kill()
         async with in_redis(redis, "3/hour") as counting:
             counts = [await counting.count(STUDENT) for _ in range(5)]
         assert len(lines()) == 1
+    assert redis_failures() == counted + 1
     assert [count.allowed for count in counts] == [True] * 3 + [False] * 2
+
+
+def redis_failures() -> float:
+    return metrics.REGISTRY.get_sample_value("studyai_redis_failures_total") or 0
