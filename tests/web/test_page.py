@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from playwright.sync_api import expect
 
 from tests import upstream as up
@@ -204,58 +203,6 @@ def test_scripts_in_the_models_text_the_prompt_and_a_files_name_do_nothing(page:
     assert page.evaluate("window.hacked") is None
     assert page.locator(".answer :is(script, img, svg[onload], [style*='red'], a[href^='javascript'])").count() == 0
     assert not [url for url in asked if "example.com" in url]
-
-
-def test_picture_can_be_pasted_and_dropped_and_a_file_that_is_none_is_told_of(page: Page, service: Service) -> None:
-    del service
-    transfer = """(type) => {
-        const transfer = new DataTransfer();
-        const canvas = document.createElement("canvas");
-        return new Promise((done) => canvas.toBlob((blob) => {
-            transfer.items.add(new File([blob], type + ".png", {type: "image/png"}));
-            const event = type === "paste" ? new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true})
-                                           : new DragEvent("drop", {dataTransfer: transfer, bubbles: true});
-            document.body.dispatchEvent(event);
-            done();
-        }));
-    }"""
-    for way in ("paste", "drop"):
-        page.evaluate(transfer, way)
-        expect(page.locator("#picture-name")).to_have_text(f"{way}.png")
-    page.get_by_role("button", name="Remove the picture").click()
-    broken: Any = {"name": "broken.png", "mimeType": "image/png", "buffer": b"none"}
-    page.get_by_label("Take or choose a picture").set_input_files([broken])
-    expect(page.get_by_role("alert")).to_contain_text("I cannot open this file as a picture")
-
-
-@pytest.mark.parametrize("kind", ["application/pdf", ""])  # the latter is what a system says that knows no HEIC
-def test_file_of_another_kind_that_is_dropped_is_told_of(page: Page, service: Service, kind: str) -> None:
-    del service
-    page.evaluate(
-        """(type) => {
-        const transfer = new DataTransfer();
-        transfer.items.add(new File(["x"], "page", {type}));
-        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
-    }""",
-        kind,
-    )
-    expect(page.get_by_role("alert")).to_contain_text("I cannot open this file as a picture")
-
-
-DRAG = """(type) => {
-    const transfer = new DataTransfer();
-    transfer.setData("text/plain", "x");
-    const event = new DragEvent(type, {dataTransfer: transfer, bubbles: true, cancelable: true});
-    return document.querySelector("#prompt").dispatchEvent(event);
-}"""
-
-
-@on_a_phone
-def test_text_that_is_dragged_is_left_to_the_browser(page: Page) -> None:
-    assert page.evaluate(DRAG, "dragover")
-    expect(page.get_by_text("Drop the picture here")).to_be_hidden()
-    assert page.evaluate(DRAG, "drop")
-    expect(page.get_by_role("alert")).to_have_text("")
 
 
 @on_a_phone

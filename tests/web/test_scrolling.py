@@ -23,7 +23,7 @@ IS_AT_END = f"{TO_THE_END} < 2"
 def wait_until(page: Page, condition: str) -> None:
     """Looks once a frame: Playwright's own wait evaluates a string, which the page's policy blocks."""
     look = f"const look = () => ({condition}) ? done() : requestAnimationFrame(look); look();"
-    page.evaluate(f"new Promise((done) => {{ {look} }})")
+    page.evaluate(f"new Promise((done, late) => {{ setTimeout(late, 10_000, 'not in time'); {look} }})")
 
 
 def scroll(page: Page, pixels: int) -> None:
@@ -55,6 +55,21 @@ def test_page_stays_where_it_is_scrolled_up_to_however_little_and_follows_again_
     expect(page.get_by_role("button", name="Ask")).to_be_visible()
     assert page.evaluate(IS_AT_END)
     expect(page.locator(".answer p").last).to_be_in_viewport()
+
+
+@on_a_phone
+def test_answer_is_followed_where_the_page_was_longer_before_it_was_asked(page: Page, service: Service) -> None:
+    """As with large letters, or on a low screen: what is shown to begin with has gone."""
+    page.context.new_cdp_session(page).send("Page.setFontSizes", {"fontSizes": {"standard": 32}})
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    first = Signal()
+    service.upstream.script(up.stream_headers(), up.gate(first), up.chunk(f"{LONG}The end."), up.finish(), up.done())
+    ask(page)
+    expect(page.locator(".state")).to_contain_text("Reading your page")
+    wait_until(page, IS_AT_END)
+    first.set()
+    expect(page.locator(".answer").get_by_text("The end.")).to_be_in_viewport()
 
 
 @on_a_phone

@@ -78,7 +78,7 @@ by("stop").addEventListener("click", (event) => {
   if (event.detail < 2) page.asking?.stop(); // the second click of two was meant for "Ask", which was there
 });
 by("new-page").addEventListener("click", startOver);
-document.addEventListener("paste", (event) => take(pictureIn(event.clipboardData)));
+document.addEventListener("paste", (event) => takeOne(event.clipboardData));
 document.addEventListener("dragover", (event) => {
   if (!bringsFiles(event)) return;
   event.preventDefault();
@@ -91,7 +91,7 @@ document.addEventListener("drop", (event) => {
   by("drop").hidden = true;
   if (!bringsFiles(event)) return;
   event.preventDefault();
-  take(pictureIn(event.dataTransfer));
+  takeOne(event.dataTransfer);
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") closeSettings();
@@ -104,7 +104,9 @@ addEventListener("pagehide", () => {
   inTab.set("draft", by("prompt").value);
   page.asking?.keep();
 });
-by("prompt").value = inTab.get("draft", "");
+// What was written and chosen before the scripts had come stays.
+by("prompt").value ||= inTab.get("draft", "");
+take(by("file").files[0]);
 showOffline();
 restore();
 
@@ -143,6 +145,12 @@ async function take(file) {
   if (!isThere) by("trouble").textContent = "I cannot open this file as a picture. Please take a photo or a screenshot.";
   else if (isSubmitted) submit();
   else by("prompt").focus();
+}
+
+/** Of what was pasted or dropped. */
+function takeOne(transfer) {
+  take(pictureIn(transfer));
+  if (transfer?.files.length > 1) by("trouble").textContent = "I can look at one picture at a time. This is the first.";
 }
 
 function startOver() {
@@ -188,6 +196,7 @@ function submit() {
   tray.put(null);
   say("Your question is sent.");
   page.last.run();
+  goToEnd();
 }
 
 /** What has to be put right before a question can be sent, and where. */

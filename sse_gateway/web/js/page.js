@@ -30,7 +30,9 @@ addEventListener("resize", () => {
 
 /** Keeps the end in view for those who are looking at it. */
 export function follow() {
-  if (following) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+  if (!following) return;
+  scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+  seenAt = scrollY; // nobody has scrolled up where the page has become shorter
 }
 
 export function goToEnd() {

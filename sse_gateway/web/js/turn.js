@@ -34,9 +34,8 @@ export class Turn {
     this.#kept = { key: newId(), seen: nothingSeen(), state: "asking", ...kept };
     this.#asked.textContent = question.prompt;
     const { thumbnail } = this.#kept;
-    if (thumbnail) this.#asked.prepend(Object.assign(element("img"), { src: urlOf(thumbnail), alt: "The picture you asked about" }));
+    if (thumbnail) this.#asked.prepend(Object.assign(element("img"), { src: urlOf(thumbnail), alt: "The picture you asked about", onload: follow }));
     by("turns").append(this.#asked, this.#answer, this.#state);
-    this.#asked.scrollIntoView({ block: "start" });
   }
 
   get question() {
