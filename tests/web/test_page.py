@@ -96,6 +96,27 @@ def test_second_click_of_a_double_click_on_ask_stops_nothing(page: Page, service
 
 
 @on_a_phone
+def test_enter_that_is_held_down_on_ask_stops_nothing(page: Page, service: Service) -> None:
+    rest = gated(service, "x is", " 5.")
+    page.get_by_label("Take or choose a picture").set_input_files(WORKSHEET)
+    page.get_by_role("textbox", name="Your question").fill("What is x?")
+    page.get_by_role("button", name="Ask").focus()
+    page.keyboard.down("Enter")
+    stop = page.get_by_role("button", name="Stop generating")
+    expect(stop).to_be_focused()
+    page.keyboard.down("Enter")  # again: it is a repetition
+    page.keyboard.up("Enter")
+    expect(page.locator(".answer")).to_have_text("x is")
+    expect(stop).to_be_visible()
+    rest.set()
+    expect(page.locator(".answer")).to_have_text("x is 5.")
+    service.upstream.script(up.stream_headers(), up.chunk("So far."), up.silence())
+    ask(page, "And y?", picture=False)
+    stop.press("Enter")
+    expect(page.locator(".state").last).to_have_text("Stopped.")
+
+
+@on_a_phone
 def test_enter_that_ends_the_composing_of_a_word_sends_nothing(page: Page) -> None:
     """As Safari tells of it: after the composing, by the key's number alone."""
     page.get_by_role("textbox", name="Your question").fill("こたえ")

@@ -77,6 +77,9 @@ by("prompt").addEventListener("keydown", (event) => {
 by("stop").addEventListener("click", (event) => {
   if (event.detail < 2) page.asking?.stop(); // the second click of two was meant for "Ask", which was there
 });
+by("stop").addEventListener("keydown", (event) => {
+  if (event.repeat) event.preventDefault(); // so was an Enter that is still held
+});
 by("new-page").addEventListener("click", startOver);
 document.addEventListener("paste", (event) => takeOne(event.clipboardData));
 document.addEventListener("dragover", (event) => {
