@@ -57,7 +57,6 @@ class AnswerEvents:
         "_last",
         "_seen",
         "_start",
-        "_started",
         "_text_sequence",
         "answer_id",
         "ended",
@@ -79,10 +78,8 @@ class AnswerEvents:
         self._start = b""
         self._finished: AnswerMessage | None = None
         self._failed = b""
-        self._started = False
-        """Whether the first event was folded."""
         self.answer_id: str | None = None
-        """Known with the first event."""
+        """None until the first event was folded."""
         self.ended = False
         """Whether the last event was handed out."""
 
@@ -100,7 +97,7 @@ class AnswerEvents:
         event = message.WhichOneof("event")
         if event is None:  # a newer engine's event, see chat.proto
             return
-        due = not self._started if event == "started" else self._started
+        due = (event == "started") is (self.answer_id is None)
         if self.complete or not due:
             raise EventOrderError
         self._last = message.sequence
@@ -108,7 +105,6 @@ class AnswerEvents:
             case "started":
                 if message.sequence > self._after:
                     self._start = b"id: %d\ndata: %b\n\n" % (message.sequence, _json(_start_event(message.started)))
-                self._started = True
                 self.answer_id = message.started.answer_id
             case "text_delta":
                 self._content += encode_basestring_ascii(message.text_delta.text)[1:-1].encode("ascii")
@@ -132,7 +128,7 @@ class AnswerEvents:
     @property
     def caught_up(self) -> bool:
         """Whether all that the client had seen before was folded."""
-        return self._started and self._last >= self._after
+        return self.answer_id is not None and self._last >= self._after
 
     @property
     def nothing_new(self) -> bool:

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.processes import free_port
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -39,13 +39,11 @@ class RedisServer:
             [shutil.which("redis-server") or "redis-server", *self._arguments],
             stdout=subprocess.DEVNULL,
         )
-        end = time.monotonic() + _START_SECONDS
-        while time.monotonic() < end:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.01)
-        raise TimeoutError("redis-server does not listen")
+        eventually(self._listens, _START_SECONDS, lambda: "redis-server does not listen")
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def pause(self) -> None:
         """It keeps its connections, and says nothing."""

@@ -56,7 +56,7 @@ fetch_debian() {
   APT_CONFIG=$apt/apt.conf apt-get -qq update
   APT_CONFIG=$apt/apt.conf apt-get -qq --yes --download-only install \
     "swiftlang=$swift_version" "libandroid-json-java=$json_version" libc6-dev libstdc++-14-dev
-  mkdir -p "$root"/{proc,work,tmp,etc,usr/{bin,sbin,lib,lib64}}
+  mkdir -p "$root"/{proc,tmp,etc,usr/{bin,sbin,lib,lib64}}
   for package in bin sbin lib lib64; do ln -s "usr/$package" "$root/$package"; done
   for package in "$apt"/cache/archives/*.deb; do dpkg-deb --extract "$package" "$root"; done
   mv "$root" "$mobile/debian" && rm -rf "$apt"

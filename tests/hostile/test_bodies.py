@@ -89,7 +89,9 @@ def processor_seconds(pid: int) -> float:
 
 @pytest.mark.parametrize("path", [STREAM, FALLBACK])
 @pytest.mark.parametrize(("sent", "status", "named"), REFUSED.values(), ids=REFUSED)
-def test_body_is_refused_at_once(service: Attacked, path: str, sent: bytes, status: int, named: str) -> None:
+def test_body_is_refused_and_costs_next_to_nothing(
+    service: Attacked, path: str, sent: bytes, status: int, named: str
+) -> None:
     before = processor_seconds(service.gateway.pid)
     reply = service.send(sent, path)
     assert processor_seconds(service.gateway.pid) - before < 2

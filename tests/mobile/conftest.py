@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import upstream as up
-from tests.end_to_end.conftest import WORKSHEET, Service, started_service
+from tests.end_to_end.conftest import WORKSHEET, running_service, service  # noqa: F401 - fixtures, asked for by name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.end_to_end.conftest import Service
 
 ROOT = Path(__file__).parents[2]
 MOBILE = ROOT / ".mobile"
@@ -96,14 +98,16 @@ def compiled_kotlin(to: Path) -> list[str]:
 
 def compiled_swift() -> list[str]:
     """The same, in the Swift 6 language mode."""
-    in_debian, work = str(ROOT / "scripts/mobile/in_debian.sh"), MOBILE / "debian/work"
+    in_debian, inside, sources = str(ROOT / "scripts/mobile/in_debian.sh"), "/build", []
+    build = MOBILE / "debian/build"
+    build.mkdir(exist_ok=True)
     for source in (ROOT / "clients/swift/StudyAI.swift", DRIVERS / "swift/Driver.swift"):
-        shutil.copy(source, work)
-    options = ["-swift-version", "6", "-warnings-as-errors", "-parse-as-library", "-o", "/work/driver"]
-    sources = ["/work/StudyAI.swift", "/work/Driver.swift"]
+        shutil.copy(source, build)
+        sources.append(f"{inside}/{source.name}")
+    options = ["-swift-version", "6", "-warnings-as-errors", "-parse-as-library", "-o", f"{inside}/driver"]
     compiler = [in_debian, "/usr/libexec/swift/bin/swiftc"]
     subprocess.run([*compiler, *options, *sources], check=True, timeout=COMPILE_SECONDS)
-    return [in_debian, "/work/driver"]
+    return [in_debian, f"{inside}/driver"]
 
 
 @pytest.fixture(scope="session", params=["kotlin", "swift"])
@@ -115,22 +119,9 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Client(request.param, compiled_swift() if swift else compiled_kotlin(tmp_path_factory.mktemp("kotlin")))
 
 
-@pytest.fixture(scope="session")
-def running_service() -> Iterator[Service]:
-    with started_service() as started:
-        yield started
-
-
-@pytest.fixture
-def service(running_service: Service) -> Service:
-    """The service, with nothing asked yet."""
-    running_service.upstream.forget()
-    return running_service
-
-
-def held(service: Service, first: str, rest: str) -> up.Signal:
+def held(running: Service, first: str, rest: str) -> up.Signal:
     """The model says `first`, and `rest` when the signal is set."""
     more = up.Signal()
     steps = (up.chunk(first), up.gate(more), up.chunk(rest), up.finish(), up.usage(30, 20), up.done())
-    service.upstream.script(up.stream_headers(), *steps)
+    running.upstream.script(up.stream_headers(), *steps)
     return more

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ALPHABET = ["a", " the", "\n", '"', "\\", "\u2028", "é", "数学", "👩‍🏫", "$x^2$"]
 READ_SECONDS = 120
+PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Reader:
                     cut_after = cut_after and cut_after - 1
         except (aiohttp.ClientError, ConnectionError) as error:
             self._tally.note(type(error).__name__)
-            await asyncio.sleep(0.05)
+            await self._pause()
             return
         assert self._over, "a stream ended without an ending"
 
@@ -146,7 +147,11 @@ class Reader:
         said = await reply.text()
         assert reply.status in (503, 204), said
         self._tally.note(json.loads(said)["code"] if said else "204")
-        await asyncio.sleep(0.05)
+        await self._pause()
+
+    async def _pause(self) -> None:
+        """As every client has one before it tries again: without it, many keep from work what they wait for."""
+        await asyncio.sleep(PAUSE_SECONDS)
 
     def _ask(self) -> Any:
         gateway = self._chance.choice(self._gateways)

@@ -19,6 +19,7 @@ from tests.faults.service import count, eventually
 from tests.processes import running_engine_process, running_gateway_process
 from tests.soak.asking import ROUTES, Caller, ask, request
 from tests.soak.model import TEXT, running_model
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.processes import Process
@@ -71,15 +72,18 @@ def resident_bytes(process: Process) -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-async def settled(processes: list[Process], rest: list[dict[str, int]]) -> list[dict[str, int]]:
-    """What is open and running, once it is not more than at rest or has had its time to become so."""
-    end = asyncio.get_running_loop().time() + SETTLE_SECONDS
-    while True:
+async def settle(processes: list[Process], rest: list[dict[str, int]]) -> None:
+    """Waits until nothing is open or running that was not at rest."""
+    left: list[dict[str, int]] = []
+
+    async def at_rest() -> bool:
         found = [await count(process) for process in processes]
-        above = any(now[name] > most for now, then in zip(found, rest, strict=True) for name, most in then.items())
-        if not above or asyncio.get_running_loop().time() > end:
-            return found
-        await asyncio.sleep(0.2)
+        left[:] = [
+            {name: now[name] for name in then if now[name] > then[name]} for now, then in zip(found, rest, strict=True)
+        ]
+        return not any(left)
+
+    await until(at_rest, SETTLE_SECONDS, lambda: left)
 
 
 async def test_streams_leave_no_task_no_socket_no_slot_and_no_memory_behind() -> None:
@@ -98,13 +102,11 @@ async def test_streams_leave_no_task_no_socket_no_slot_and_no_memory_behind() ->
             growth = [resident_bytes(process) - then for process, then in zip(processes, before, strict=True)]
             await eventually(lambda: not model.busy)
             model.hang_up()
-            found = await settled(processes, rest)
+            await settle(processes, rest)
             replies = await asyncio.gather(*(ask(gateway.port, request("short:")) for _ in range(SLOTS)))
             await asyncio.to_thread(stack.close)
     figures = [f"{name} {bytes_ / 2**20:+.2f} MiB" for name, bytes_ in zip(("engine", "gateway"), growth, strict=True)]
     print(f"{STREAMS} streams, {model.asked} asked the model; memory after the first {WARM_UP}: {', '.join(figures)}")
-    for now, then in zip(found, rest, strict=True):
-        assert {name: now[name] for name in then if now[name] > then[name]} == {}
     assert [reply.text for reply in replies] == [TEXT] * SLOTS
     allowed = max(FEW_STREAMS_BYTES if STREAMS < 50_000 else 0, GROWTH_BYTES * (STREAMS - WARM_UP) // 10_000)
     assert max(growth) <= allowed
